@@ -1,0 +1,281 @@
+"""Settings, read once at an entry point: magnet.toml, then `MAGNET_…`, then `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
+
+    store = "sqlite:///magnet.db"        MAGNET_STORE=…
+    prompts = "my-pack"                  MAGNET_PROMPTS=…
+    [llm]                                what every role starts from
+    base_url = "http://127.0.0.1:8000/v1"    MAGNET_LLM__BASE_URL=…
+    model = "my-model"                       MAGNET_LLM__MODEL=…
+    [judge]                              one role: counselor, technique, client or judge
+    model = "a-stronger-model"               MAGNET_JUDGE__MODEL=…
+
+An environment variable wins over the file; the two `OPENAI_…` variables fill what neither names.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from magnet.agents import ModelRole
+from magnet.errors import SettingsError
+
+CONFIG_FILE = "magnet.toml"
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
+REHEARSAL = "rehearsal"
+ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
+
+Engine: TypeAlias = Literal["openai", "azure", "rehearsal"]
+"""Who writes: an OpenAI-compatible endpoint, Azure OpenAI, or the offline rehearsal engine."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(_Table):
+    """US dollars per million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    cached_prompt: float | None = Field(default=None, ge=0, description="null charges cached tokens as prompt tokens")
+
+
+class ModelTable(_Table):
+    """One table of magnet.toml: `[llm]` or a role; whatever is null is inherited."""
+
+    engine: Literal["auto", "openai", "azure", "rehearsal"] | None = None
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = Field(default=None, description="Name of the variable that holds the key, never the key")
+    api_version: str | None = Field(default=None, description="Azure only; naming one selects Azure")
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+    concurrency: int | None = Field(default=None, ge=1, description="Calls at once to this endpoint")
+    retries: int | None = Field(default=None, ge=0, description="Tries after the first, for faults that pass")
+    price: Price | None = None
+
+
+class SettingsFile(_Table):
+    """All that magnet.toml and `MAGNET_…` may set."""
+
+    store: str | None = None
+    prompts: Path | None = None
+    llm: ModelTable = ModelTable()
+    counselor: ModelTable = ModelTable()
+    technique: ModelTable = ModelTable()
+    client: ModelTable = ModelTable()
+    judge: ModelTable = ModelTable()
+
+
+class ModelSettings(_Table):
+    """One role's model, resolved."""
+
+    role: ModelRole
+    engine: Engine
+    base_url: str
+    model: str
+    api_key: SecretStr
+    api_key_env: str
+    api_version: str | None
+    temperature: float | None
+    max_tokens: int | None
+    timeout_s: float
+    concurrency: int
+    retries: int
+    price: Price | None
+
+    @property
+    def endpoint(self) -> tuple[str, str, str, str | None]:
+        """What two roles must share to share a connection, a concurrency limit and learnt quirks."""
+        return self.engine, self.base_url, self.api_key.get_secret_value(), self.api_version
+
+
+class Settings(_Table):
+    """Everything a run needs to know, resolved and frozen."""
+
+    store: str
+    prompts: Path | None
+    models: Mapping[ModelRole, ModelSettings]
+
+    @property
+    def engine(self) -> Engine:
+        """Who writes the counselor's side."""
+        return self.models["counselor"].engine
+
+
+_NOT_SETTINGS = ("MAGNET_CONFIG", "MAGNET_TOKEN", "MAGNET_TEST_")
+"""Variables of ours that name no setting: the settings file, the server's bearer token, what tests need."""
+
+_ROLE_DEFAULTS: Mapping[ModelRole, ModelTable] = {
+    # Paper: Llama-3-8B-Instruct, T 0.7, 512 tokens; technique agent gpt-4o-mini and judge gpt-4o, T 0.
+    "counselor": ModelTable(temperature=0.7, max_tokens=512),
+    "technique": ModelTable(temperature=0.0, max_tokens=512),
+    "client": ModelTable(temperature=0.7, max_tokens=512),
+    "judge": ModelTable(temperature=0.0, max_tokens=512),
+}
+
+
+def default_store(environ: Mapping[str, str]) -> str:
+    """Return the URL of the store in the user's data folder."""
+    home = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return f"sqlite:///{Path(home) / 'magnet' / 'magnet.db'}"
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    directory: Path | None = None,
+    store: str | None = None,
+    prompts: Path | None = None,
+) -> Settings:
+    """Return the settings; `store` and `prompts` are what the command line gave and win over all else.
+
+    Raises:
+        SettingsError: an unknown or malformed setting, or an endpoint without its model or key.
+    """
+    environ = os.environ if environ is None else environ
+    path = _config_path(environ, directory or Path())
+    given = _merge(_read_toml(path) if path else {}, _read_environ(environ))
+    raw = _validate(given, f"{path} or the environment" if path else "the environment")
+    models: dict[ModelRole, ModelSettings] = {role: _resolve(role, _layers(raw, role), environ) for role in ROLES}
+    return Settings(store=store or raw.store or default_store(environ), prompts=prompts or raw.prompts, models=models)
+
+
+def _config_path(environ: Mapping[str, str], directory: Path) -> Path | None:
+    if named := environ.get("MAGNET_CONFIG"):
+        return Path(named)
+    found = directory / CONFIG_FILE
+    return found if found.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
+    """Nest `MAGNET_LLM__MODEL=x` as {"llm": {"model": "x"}}."""
+    settings: dict[str, object] = {}
+    for name, value in environ.items():
+        if not value or not name.startswith("MAGNET_") or name.startswith(_NOT_SETTINGS):
+            continue
+        *tables, key = name.removeprefix("MAGNET_").lower().split("__")
+        table = settings
+        for part in tables:
+            table = cast(dict[str, object], table.setdefault(part, {}))
+        table[key] = _parse_value(value)
+    return settings
+
+
+def _parse_value(text: str) -> object:
+    """Read a table or a list as JSON; pydantic turns the other texts into numbers where a number belongs."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _merge(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merged[key] = _merge(cast(dict[str, object], known), cast(dict[str, object], value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _validate(given: dict[str, object], source: str) -> SettingsFile:
+    try:
+        return SettingsFile.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        name = ".".join(path)
+        if first["type"] != "extra_forbidden":
+            raise SettingsError(f"setting {name} (from {source}) is wrong: {first['msg']}") from error
+        table: type[BaseModel] = SettingsFile if len(path) == 1 else ModelTable
+        near = difflib.get_close_matches(path[-1], table.model_fields, n=1)
+        known = f"did you mean {near[0]}?" if near else f"known here: {', '.join(table.model_fields)}"
+        variable = "MAGNET_" + "__".join(path).upper()
+        raise SettingsError(f"unknown setting {name} ({variable}; from {source}): {known}") from error
+
+
+def _layers(raw: SettingsFile, role: ModelRole) -> ModelTable:
+    """Return the role's table over `[llm]` over the role's defaults."""
+    own = cast(ModelTable, getattr(raw, role))
+    layers = (_ROLE_DEFAULTS[role], raw.llm, own)
+    given = {name: getattr(table, name) for table in layers for name in table.model_fields_set}
+    return ModelTable.model_construct(**given)
+
+
+def _resolve(role: ModelRole, table: ModelTable, environ: Mapping[str, str]) -> ModelSettings:
+    key_env = table.api_key_env or "OPENAI_API_KEY"
+    key = environ.get(key_env, "")
+    base_url = table.base_url or environ.get("OPENAI_BASE_URL") or ""
+    engine = _choose_engine(table, has_endpoint=bool(base_url or key))
+    if engine == REHEARSAL:
+        base_url, key, model = "", "", REHEARSAL
+    else:
+        base_url = base_url or OPENAI_BASE_URL
+        model = table.model or (OPENAI_DEFAULT_MODEL if base_url == OPENAI_BASE_URL else "")
+    resolved = ModelSettings(
+        role=role,
+        engine=engine,
+        base_url=base_url,
+        model=model,
+        # A local server wants no key, the client library insists on one.
+        api_key=SecretStr(key or "none"),
+        api_key_env=key_env,
+        api_version=table.api_version,
+        temperature=table.temperature,
+        max_tokens=table.max_tokens,
+        timeout_s=table.timeout_s or 120.0,
+        concurrency=table.concurrency or 64,
+        retries=6 if table.retries is None else table.retries,
+        price=table.price,
+    )
+    if engine != REHEARSAL:
+        needs_key = engine == "azure" or base_url == OPENAI_BASE_URL or table.api_key_env is not None
+        _check_endpoint(resolved, lacks_key=needs_key and not key)
+    return resolved
+
+
+def _choose_engine(table: ModelTable, *, has_endpoint: bool) -> Engine:
+    if table.engine and table.engine != "auto":
+        return table.engine
+    if table.api_version:
+        return "azure"
+    return "openai" if has_endpoint else "rehearsal"
+
+
+def _check_endpoint(model: ModelSettings, *, lacks_key: bool) -> None:
+    where = model.base_url
+    if not where.startswith(("http://", "https://")):
+        raise SettingsError(f"base_url {where!r} must start with http:// or https:// (MAGNET_LLM__BASE_URL)")
+    # Generating needs no judge, so a judge without a model is told only when something is to be judged.
+    if not model.model and model.role != "judge":
+        raise SettingsError(
+            f"no model is named for the {model.role} role at {where}: set MAGNET_LLM__MODEL, "
+            f"or MAGNET_{model.role.upper()}__MODEL"
+        )
+    if model.engine == "azure" and not model.api_version:
+        raise SettingsError("Azure needs an API version: set MAGNET_LLM__API_VERSION")
+    if lacks_key:
+        raise SettingsError(
+            f"no API key for {where}: set {model.api_key_env}, or name another variable in MAGNET_LLM__API_KEY_ENV"
+        )

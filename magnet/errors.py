@@ -1,0 +1,128 @@
+"""Every error that this package raises on purpose.
+
+    MagnetError                    exit 1
+    ├── InputError                 exit 2: the caller gave something that cannot be used
+    │   ├── SettingsError          a setting, environment variable or magnet.toml
+    │   ├── IntakeError            an intake form or a file of them
+    │   ├── PromptError            a prompt file, a pack, or a value for one
+    │   └── SessionRequestError    a request that the session, as it stands, cannot take
+    │       └── SessionNotFoundError
+    ├── StoreError                 the database cannot be opened, read or written
+    └── ModelError                 a model call that did not end in an answer
+        ├── EndpointUnreachableError   no connection, or a timeout              (retried)
+        ├── RateLimitedError           429                                      (retried)
+        ├── EndpointFaultError         5xx, or an answer that is not one        (retried)
+        ├── AuthenticationFailedError  401, 403                                 (stops a batch)
+        ├── ModelNotFoundError         404                                      (stops a batch)
+        ├── ContextLengthError         the messages are longer than the model takes
+        └── RequestRefusedError        any other 4xx
+
+A message says what happened, with what, and what to do.
+"""
+
+
+class MagnetError(Exception):
+    """Base of the tree above; `kind` is the short name that records and failures.jsonl carry."""
+
+    kind = "error"
+    exit_code = 1
+
+
+class InputError(MagnetError):
+    """Something the caller gave cannot be used."""
+
+    kind = "input"
+    exit_code = 2
+
+
+class SettingsError(InputError):
+    """A setting is unknown, malformed or missing."""
+
+    kind = "settings"
+
+
+class IntakeError(InputError):
+    """An intake form, or a file of them, cannot be read."""
+
+    kind = "intake"
+
+
+class PromptError(InputError):
+    """A prompt file or pack is incomplete, or a prompt was filled with the wrong values."""
+
+    kind = "prompt"
+
+
+class SessionRequestError(InputError):
+    """The session, as it stands, cannot take this request (finished, wrong speaker, unknown method)."""
+
+    kind = "session"
+
+
+class SessionNotFoundError(SessionRequestError):
+    """No session has this id."""
+
+    kind = "session_not_found"
+
+
+class StoreError(MagnetError):
+    """The store cannot be opened, read or written."""
+
+    kind = "store"
+
+
+class ModelError(MagnetError):
+    """A model call did not end in an answer."""
+
+    kind = "model"
+    is_transient = False
+
+
+class EndpointUnreachableError(ModelError):
+    """No connection to the endpoint, or it did not answer in time."""
+
+    kind = "unreachable"
+    is_transient = True
+
+
+class RateLimitedError(ModelError):
+    """The endpoint answered 429; `retry_after_s` is what it asked for, where it asked."""
+
+    kind = "rate_limited"
+    is_transient = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        """Keep the seconds beside the message; None where the endpoint named no time."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EndpointFaultError(ModelError):
+    """The endpoint answered 5xx, or something that is not a chat completion."""
+
+    kind = "endpoint_fault"
+    is_transient = True
+
+
+class AuthenticationFailedError(ModelError):
+    """The endpoint refused the key (401, 403)."""
+
+    kind = "authentication"
+
+
+class ModelNotFoundError(ModelError):
+    """The endpoint does not serve this model (404)."""
+
+    kind = "model_not_found"
+
+
+class ContextLengthError(ModelError):
+    """The messages are longer than the model's context."""
+
+    kind = "context_length"
+
+
+class RequestRefusedError(ModelError):
+    """The endpoint refused the request (other 4xx)."""
+
+    kind = "refused"

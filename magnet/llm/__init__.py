@@ -1,0 +1,115 @@
+"""Model calls: the request, the answer, and the one callable type that backends and layers share.
+
+A backend is an async function from `Request` to `Completion`. A layer takes a backend and gives a backend
+(limit, retry, record), so layers stack in any order and tests pass a scripted function.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+ChatRole: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message."""
+
+    role: ChatRole
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call; zero where the endpoint does not say."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One sampled answer. `finish_reason` is the endpoint's word: "stop", "length", "content_filter", …"""
+
+    text: str
+    finish_reason: str = "stop"
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the token limit ended the answer."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered: `n` choices, what they cost, and how long it took."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage = Usage()
+    model: str = ""
+    latency_s: float = 0.0
+
+    @property
+    def first(self) -> Choice:
+        """The first choice; an empty one where the endpoint returned none."""
+        return self.choices[0] if self.choices else Choice("", "empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a call stands: the root session, and the exchange in it (-1 for the plan)."""
+
+    scope: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call.
+
+    `agent`, `take`, `values` and `address` stay on this side of the wire: `values` are what the prompt was
+    filled with (the rehearsal engine writes from them), `address` tells the recording layer where the call belongs.
+    """
+
+    agent: str
+    messages: tuple[Message, ...]
+    model: str
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    n: int = 1
+    take: int = 1
+    values: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    address: Address | None = None
+
+    @property
+    def key(self) -> str:
+        """sha256 of where the call stands and what it asks: two calls with one key have one answer.
+
+        Raises:
+            ValueError: the request has no address.
+        """
+        if self.address is None:
+            raise ValueError("a request without an address has no key")
+        place = (self.address.scope, self.address.position, self.agent, self.take, self.content_digest)
+        return hashlib.sha256(json.dumps(place).encode()).hexdigest()
+
+    @property
+    def content_digest(self) -> str:
+        """sha256 of all that decides the answer: messages, model and parameters."""
+        content = (
+            [[message.role, message.content] for message in self.messages],
+            self.model,
+            self.temperature,
+            self.max_tokens,
+            self.seed,
+            self.n,
+        )
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+Backend: TypeAlias = Callable[[Request], Awaitable[Completion]]
+"""Sends one request. Raises `ModelError` when no answer came."""

@@ -1,0 +1,81 @@
+"""Layers around a backend: a limit on calls at once, and retries of what passes. Each gives a backend again."""
+
+import asyncio
+import copy
+import logging
+from collections.abc import Awaitable, Callable
+from random import random as draw
+
+from magnet.errors import ModelError, RateLimitedError
+from magnet.llm import Backend, Completion, Request
+
+_BASE_WAIT_S = 0.5
+_LONGEST_WAIT_S = 30.0
+_LONGEST_ASKED_WAIT_S = 120.0
+# A rate limit asks for nothing but waiting, so it gets more tries than a fault, which may not pass.
+_RATE_LIMIT_PATIENCE = 3
+
+_logger = logging.getLogger(__name__)
+
+
+def limit(backend: Backend, concurrency: int) -> Backend:
+    """Return the backend with at most `concurrency` calls under way; the others wait their turn."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def limited(request: Request) -> Completion:
+        async with slots:
+            return await backend(request)
+
+    return limited
+
+
+def retry(
+    backend: Backend,
+    retries: int,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    random: Callable[[], float] = draw,
+) -> Backend:
+    """Return the backend with `retries` further tries after a fault that may pass, three times as many after a 429.
+
+    The two are counted apart, so that waiting for a busy endpoint leaves the tries for faults untouched.
+    Waits double from 0.5 s to 30 s, each drawn between zero and that; what a 429 asks for comes before it.
+    """
+
+    async def retried(request: Request) -> Completion:
+        faults = rate_limits = 0
+        while True:
+            try:
+                return await backend(request)
+            except ModelError as error:
+                is_rate_limit = isinstance(error, RateLimitedError)
+                seen, allowed = (rate_limits, retries * _RATE_LIMIT_PATIENCE) if is_rate_limit else (faults, retries)
+                if not error.is_transient or seen >= allowed:
+                    if tries := faults + rate_limits:
+                        raise _count_tries(error, tries + 1) from error
+                    raise
+                wait_s = _choose_wait(error, seen, random())
+            if is_rate_limit:
+                rate_limits += 1
+            else:
+                faults += 1
+            _logger.debug("call of %s failed, next try in %.1f s", request.agent, wait_s)
+            await sleep(wait_s)
+
+    return retried
+
+
+def _choose_wait(error: ModelError, seen: int, drawn: float) -> float:
+    """Return seconds to wait: a random share of the doubled wait, after what the endpoint asked for."""
+    asked_s = (error.retry_after_s or 0.0) if isinstance(error, RateLimitedError) else 0.0
+    # The exponent is bounded because a float is not: 2**1024 overflows. At 6 the wait is at its longest anyway.
+    longest_s = min(_LONGEST_WAIT_S, _BASE_WAIT_S * 2 ** min(seen, 6))
+    # On top, because calls that were all told the same second would otherwise all come back in it.
+    return min(asked_s, _LONGEST_ASKED_WAIT_S) + drawn * longest_s
+
+
+def _count_tries(error: ModelError, tries: int) -> ModelError:
+    """Return the same error, its message ending with the number of tries."""
+    counted = copy.copy(error)
+    counted.args = (f"{error} (after {tries} tries)",)
+    return counted

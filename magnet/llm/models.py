@@ -1,0 +1,66 @@
+"""Which backend answers for which role: one connection, limit and retry policy per endpoint."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from magnet.agents import ModelRole
+from magnet.config import ModelSettings, Settings
+from magnet.llm import Backend, Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The configured models, ready to call."""
+
+    settings: Mapping[ModelRole, ModelSettings]
+    backends: Mapping[ModelRole, Backend]
+
+    def price(self, role: ModelRole, completion: Completion) -> float | None:
+        """Return what a call cost in US dollars, or None where the role has no price."""
+        price = self.settings[role].price
+        if price is None:
+            return None
+        usage = completion.usage
+        cached_price = price.prompt if price.cached_prompt is None else price.cached_prompt
+        fresh = usage.prompt_tokens - usage.cached_prompt_tokens
+        dollars = fresh * price.prompt + usage.cached_prompt_tokens * cached_price
+        return (dollars + usage.completion_tokens * price.completion) / 1_000_000
+
+
+BackendFactory = Callable[[ModelSettings], AbstractAsyncContextManager[Backend]]
+"""Opens the backend of one endpoint."""
+
+
+@asynccontextmanager
+async def open_models(settings: Settings, factory: BackendFactory | None = None) -> AsyncGenerator[Models, None]:
+    """Open every endpoint the roles name, each once, and close them at the end.
+
+    `factory` replaces the real endpoints, for tests and for embedding.
+    """
+    async with AsyncExitStack() as stack:
+        by_endpoint: dict[object, Backend] = {}
+        for model in settings.models.values():
+            if model.endpoint not in by_endpoint:
+                by_endpoint[model.endpoint] = await stack.enter_async_context((factory or open_backend)(model))
+        backends: dict[ModelRole, Backend] = {
+            role: by_endpoint[model.endpoint] for role, model in settings.models.items()
+        }
+        yield Models(settings.models, backends)
+
+
+@asynccontextmanager
+async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
+    """Open one endpoint with its layers: retry around a concurrency limit around the endpoint itself."""
+    # The SDK costs half a second to import, and the rehearsal engine's tables are wasted beside an endpoint:
+    # whichever is in use is imported when it is first opened.
+    if model.engine == "rehearsal":
+        from magnet.llm.rehearsal import rehearse
+
+        yield rehearse
+    else:
+        from magnet.llm.layers import limit, retry
+        from magnet.llm.openai import open_endpoint
+
+        async with open_endpoint(model) as backend:
+            yield retry(limit(backend, model.concurrency), model.retries)

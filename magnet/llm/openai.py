@@ -1,0 +1,340 @@
+"""The backend for OpenAI-compatible and Azure OpenAI endpoints: the only module that imports their SDK.
+
+Requests go through the SDK's connection and error handling; answers are read here, since a compatible endpoint's
+body is often not quite what the SDK's types promise.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import httpx2
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncAzureOpenAI,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    OpenAIError,
+)
+from pydantic import BaseModel, ValidationError
+
+from magnet.config import ModelSettings
+from magnet.errors import (
+    AuthenticationFailedError,
+    ContextLengthError,
+    EndpointFaultError,
+    EndpointUnreachableError,
+    ModelError,
+    ModelNotFoundError,
+    RateLimitedError,
+    RequestRefusedError,
+    SettingsError,
+)
+from magnet.llm import Backend, Choice, Completion, Request, Usage
+from magnet.llm.quirks import Parameter, RefusalKind, apply_quirks, find_refused, read_refusal, read_retry_after
+
+_FILTERED = Completion((Choice("", "content_filter"),))
+_KEY_IS_MISSING = "none"
+_LONGEST_CONNECT_S = 20.0
+
+_Failure: TypeAlias = RefusalKind | Literal["keyless", "unreachable", "dropped", "not_chat"]
+_ADDRESS = "OPENAI_BASE_URL or MAGNET_LLM__BASE_URL"
+_MODEL = "MAGNET_LLM__MODEL (or MAGNET_<ROLE>__MODEL, where a role names its own)"
+_FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
+    "filtered": (RequestRefusedError, "{endpoint} filtered the request to {model!r}: {said}"),
+    "context": (
+        ContextLengthError,
+        "the messages are longer than {model!r} at {endpoint} takes: shorten the session with --turns or use a model"
+        " with a longer context ({said})",
+    ),
+    "credit": (
+        RequestRefusedError,
+        "the account has no credit left at {endpoint} for {model!r}: add credit, or set {key_env} to the key of"
+        " another account ({said})",
+    ),
+    "model": (
+        ModelNotFoundError,
+        "endpoint {endpoint} does not serve the model {model!r}: set " + _MODEL + "; if the name is right, check the"
+        " path of " + _ADDRESS + ", which often ends in /v1 ({said})",
+    ),
+    # What the endpoint says of a key is not quoted: it may repeat part of it.
+    "key": (AuthenticationFailedError, "{endpoint} refused the key for {model!r}: check {key_env}"),
+    "keyless": (AuthenticationFailedError, "{endpoint} wants a key for {model!r} and none is set: set {key_env}"),
+    "forbidden": (
+        AuthenticationFailedError,
+        "{endpoint} does not let this key use {model!r}: check {key_env} and " + _MODEL + " ({said})",
+    ),
+    "timeout": (
+        EndpointUnreachableError,
+        "{endpoint} did not answer for {model!r} within {timeout_s:g} s: set MAGNET_LLM__TIMEOUT_S higher, or"
+        " MAGNET_LLM__CONCURRENCY lower",
+    ),
+    "rate": (
+        RateLimitedError,
+        "{endpoint} limits the rate of calls to {model!r}: set MAGNET_LLM__CONCURRENCY lower ({said})",
+    ),
+    "fault": (
+        EndpointFaultError,
+        "{endpoint} failed on a call to {model!r} ({status}: {said}): if it goes on, read the server's log or set "
+        + _ADDRESS
+        + " to another",
+    ),
+    "refused": (
+        RequestRefusedError,
+        "{endpoint} refused the request to {model!r} ({status}: {said}): check the [llm] settings, MAGNET_LLM__…",
+    ),
+    "unreachable": (
+        EndpointUnreachableError,
+        "cannot reach {endpoint} for {model!r}: is the server up? set " + _ADDRESS + " ({said})",
+    ),
+    "dropped": (
+        EndpointUnreachableError,
+        "{endpoint} broke the connection on a call to {model!r}: if it goes on, read the server's log or set"
+        " MAGNET_LLM__CONCURRENCY lower ({said})",
+    ),
+    "not_chat": (
+        EndpointFaultError,
+        "{endpoint} answered a call to {model!r} with something that is not a chat completion: check the path of "
+        + _ADDRESS
+        + ", which often ends in /v1 ({said})",
+    ),
+}
+
+_logger = logging.getLogger(__name__)
+
+
+class _Part(BaseModel):
+    text: str | None = None
+
+
+class _Message(BaseModel):
+    content: str | list[_Part | str] | None = None
+    refusal: str | None = None
+
+
+class _Answer(BaseModel):
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Body(BaseModel):
+    """A chat completion, as loosely as endpoints write it: `choices` alone makes it one."""
+
+    choices: list[_Answer]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+@asynccontextmanager
+async def open_endpoint(model: ModelSettings) -> AsyncGenerator[Backend, None]:
+    """Open the connection to one endpoint and give the backend that speaks to it.
+
+    Raises:
+        SettingsError: the address or the key cannot be sent in an HTTP request.
+    """
+    async with _connect(model) as client:
+        yield _Endpoint(client, model).complete
+
+
+def _connect(model: ModelSettings) -> AsyncOpenAI:
+    # A key read from a file often carries the line's end; what is left must fit in a header, and an error of
+    # the HTTP library would show it.
+    key = model.api_key.get_secret_value().strip()
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"the key in {model.api_key_env} has characters that no key has: copy it again")
+    timeout = httpx2.Timeout(model.timeout_s, connect=min(model.timeout_s, _LONGEST_CONNECT_S))
+    limits = httpx2.Limits(max_connections=model.concurrency, max_keepalive_connections=model.concurrency)
+    http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+    try:
+        if model.engine == "azure":
+            return AsyncAzureOpenAI(
+                azure_endpoint=model.base_url,
+                api_version=model.api_version,
+                api_key=key,
+                timeout=timeout,
+                max_retries=0,
+                http_client=http,
+            )
+        return AsyncOpenAI(base_url=model.base_url, api_key=key, timeout=timeout, max_retries=0, http_client=http)
+    except (httpx2.InvalidURL, OpenAIError, ValueError) as error:
+        raise SettingsError(f"cannot use the address {_show(model.base_url)}: set {_ADDRESS} ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    client: AsyncOpenAI
+    settings: ModelSettings
+    # By model, because what one model refuses another behind the same address may take.
+    refused: dict[str, set[Parameter]] = field(default_factory=dict[str, set[Parameter]])
+
+    async def complete(self, request: Request) -> Completion:
+        """Send one request: the backend."""
+        started = time.perf_counter()
+        completion = await self._ask(request)
+        if 0 < len(completion.choices) < request.n and completion is not _FILTERED:
+            self._learn(request.model, "n")
+            completion = await self._top_up(completion, request)
+        return replace(
+            completion,
+            choices=completion.choices[: request.n],
+            model=completion.model or request.model,
+            latency_s=time.perf_counter() - started,
+        )
+
+    async def _top_up(self, first: Completion, request: Request) -> Completion:
+        """Ask for the missing choices one by one, within the one place among the calls at once that this call has."""
+        answers = [first]
+        for number in range(len(first.choices), request.n):
+            # The same seed would give the same choice again.
+            seed = None if request.seed is None else request.seed + number
+            answers.append(await self._ask(replace(request, n=1, seed=seed)))
+        return replace(
+            first,
+            choices=tuple(choice for answer in answers for choice in answer.choices),
+            usage=Usage(
+                sum(answer.usage.prompt_tokens for answer in answers),
+                sum(answer.usage.cached_prompt_tokens for answer in answers),
+                sum(answer.usage.completion_tokens for answer in answers),
+            ),
+        )
+
+    async def _ask(self, request: Request) -> Completion:
+        """Send the request in the words this endpoint takes; each refused parameter costs one call, once."""
+        while True:
+            # A call sent before another one learnt a quirk meets it too: so the table is read anew for every try.
+            body = _write_body(request, self.refused.get(request.model, set()))
+            try:
+                return self._read(await self._post(body, request.model), request.model)
+            except APIStatusError as error:
+                refusal = read_refusal(error.status_code, error.body)
+                if refusal.kind == "filtered":
+                    return _FILTERED
+                parameter = find_refused(refusal, body)
+                if parameter is None:
+                    raise self._explain_status(error, request.model) from error
+            self._learn(request.model, parameter)
+
+    async def _post(self, body: dict[str, object], model: str) -> httpx2.Response:
+        try:
+            # The client's timeout is for each read; an endpoint that sends a byte now and then would outwit it.
+            async with asyncio.timeout(self.settings.timeout_s):
+                return await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        except APIStatusError:
+            raise
+        except (APITimeoutError, TimeoutError) as error:
+            raise self._explain("timeout", model) from error
+        except APIConnectionError as error:
+            failure = "unreachable" if isinstance(error.__cause__, httpx2.ConnectError) else "dropped"
+            raise self._explain(failure, model, said=str(error.__cause__ or error)) from error
+        except OpenAIError as error:
+            raise self._explain("fault", model, said=str(error)) from error
+
+    def _read(self, response: httpx2.Response, model: str) -> Completion:
+        try:
+            body = _Body.model_validate_json(response.content)
+        except ValidationError as error:
+            said = read_refusal(response.status_code, _decode(response)).message
+            raise self._explain("not_chat", model, said=said) from error
+        return Completion(tuple(map(_read_choice, body.choices)), _read_usage(body.usage), body.model or "")
+
+    def _learn(self, model: str, parameter: Parameter) -> None:
+        refused = self.refused.setdefault(model, set())
+        if parameter not in refused:
+            refused.add(parameter)
+            _logger.warning("%s: the model %s does not take the parameter %s as usual", self.name, model, parameter)
+
+    @property
+    def name(self) -> str:
+        """The address, fit to be shown."""
+        return _show(self.settings.base_url)
+
+    def _explain_status(self, error: APIStatusError, model: str) -> ModelError:
+        refusal = read_refusal(error.status_code, error.body)
+        failure: _Failure = refusal.kind
+        if failure == "key" and self.settings.api_key.get_secret_value() == _KEY_IS_MISSING:
+            failure = "keyless"
+        explained = self._explain(failure, model, said=refusal.message, status=refusal.status)
+        if isinstance(explained, RateLimitedError):
+            explained.retry_after_s = read_retry_after(error.response.headers)
+        return explained
+
+    def _explain(self, failure: _Failure, model: str, said: str = "", status: int = 0) -> ModelError:
+        error_type, text = _FAILURES[failure]
+        key = self.settings.api_key.get_secret_value().strip()
+        if key and key != _KEY_IS_MISSING:
+            said = said.replace(key, "…")
+        return error_type(
+            text.format(
+                endpoint=self.name,
+                model=model,
+                key_env=self.settings.api_key_env,
+                timeout_s=self.settings.timeout_s,
+                said=" ".join(said.split()) or "no explanation",
+                status=status,
+            )
+        )
+
+
+def _write_body(request: Request, refused: set[Parameter]) -> dict[str, object]:
+    parameters: dict[Parameter, object] = {
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+        "n": request.n if request.n > 1 else None,
+    }
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    return {"model": request.model, "messages": messages, **apply_quirks(parameters, refused)}
+
+
+def _read_choice(answer: _Answer) -> Choice:
+    message = answer.message or _Message()
+    content = message.content
+    if isinstance(content, list):
+        content = "".join(part if isinstance(part, str) else part.text or "" for part in content)
+    return Choice(_drop_reasoning(content or message.refusal or ""), answer.finish_reason or "stop")
+
+
+def _drop_reasoning(text: str) -> str:
+    """Return the answer without the reasoning before it; a chat template may have taken the opening tag."""
+    before, end, answer = text.partition("</think>")
+    begins = before.lstrip().startswith("<think>")
+    if end and (begins or "<think>" not in before):
+        return answer.lstrip()
+    return "" if begins else text
+
+
+def _read_usage(usage: _Usage | None) -> Usage:
+    if usage is None:
+        return Usage()
+    details = usage.prompt_tokens_details
+    return Usage(usage.prompt_tokens or 0, details.cached_tokens or 0 if details else 0, usage.completion_tokens or 0)
+
+
+def _decode(response: httpx2.Response) -> object:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
+
+
+def _show(base_url: str) -> str:
+    """Return the address without what may be a secret in it: user, password, query."""
+    parts = urlsplit(base_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -1,0 +1,1 @@
+"""The pipeline: methods, one turn, one session, many sessions."""

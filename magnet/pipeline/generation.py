@@ -1,0 +1,229 @@
+"""Many sessions at once: jobs that belong to the store, so that a client that goes away or a crash loses nothing."""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+
+from magnet.errors import MagnetError, SessionRequestError
+from magnet.pipeline.session import run_session
+from magnet.pipeline.sessions import SessionPlan, new_session
+from magnet.pipeline.studio import Studio
+from magnet.records import ErrorRecord, SessionRecord
+from magnet.store.rows import NewSession
+from magnet.store.store import opening_messages
+
+CLAIM_SECONDS = 60.0
+RENEW_SECONDS = 15.0
+POLL_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """The sessions that this process is generating."""
+
+    def __init__(self, studio: Studio, group: asyncio.TaskGroup) -> None:
+        """Generate in this studio; every session is a task of the group."""
+        self._studio = studio
+        self._group = group
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelling: set[str] = set()
+        self._lost: dict[str, MagnetError] = {}
+
+    async def generate(self, wanted: SessionPlan, *, redo: bool = False) -> SessionRecord:
+        """Begin a session, or go on with the one that has its id, and return it as it stands.
+
+        A finished session is returned as it is. One that was begun with other prompts or models is begun again,
+        and its unchanged calls are replayed; `redo` does that to a finished one.
+
+        Raises:
+            SessionRequestError: the id belongs to a session of another intake, method or length.
+        """
+        new = dataclasses.replace(new_session(self._studio, wanted), is_generated=True)
+        session = await self._studio.store.find_session(new.id)
+        if session is None:
+            await self._studio.store.create_session(new, opening_messages(new.intake))
+        else:
+            _check_same(session, new)
+            if session.status == "finished" and not redo:
+                return session
+            if new.id not in self._tasks:
+                await self._take_up(session, new, redo)
+        await self.start(new.id)
+        return await self._studio.store.get_session(new.id)
+
+    async def start(self, session_id: str) -> bool:
+        """Generate a stored session here; False where another process has it."""
+        if session_id in self._tasks:
+            return True
+        dead = await self._find_dead_owner(session_id)
+        if not await self._studio.store.claim(session_id, self._owner, CLAIM_SECONDS, dead):
+            return False
+        self._lost.pop(session_id, None)
+        task = self._group.create_task(self._run(session_id))
+        self._tasks[session_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+        return True
+
+    async def resume_unfinished(self) -> int:
+        """Go on with every generated session that a server left unfinished, and return how many."""
+        ids = await self._studio.store.list_unfinished()
+        started = [await self.start(session_id) for session_id in ids]
+        return sum(started)
+
+    async def wait(self, session_id: str, seconds: float) -> SessionRecord:
+        """Return the session once it has ended, or as it stands after this many seconds.
+
+        Raises:
+            StoreError: the job stopped because the store failed.
+        """
+        deadline = time.monotonic() + seconds
+        if task := self._tasks.get(session_id):
+            await asyncio.wait({task}, timeout=seconds)
+        session = await self._studio.store.get_session(session_id)
+        while session.status == "running" and time.monotonic() < deadline and session_id not in self._lost:
+            # Another process has it, or a host drives it: only the store knows how it goes.
+            await asyncio.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+            session = await self._studio.store.get_session(session_id)
+        if error := self._lost.get(session_id):
+            raise error
+        return session
+
+    async def cancel(self, session_id: str) -> SessionRecord:
+        """Stop a session and its model calls; what was written is kept.
+
+        Raises:
+            SessionRequestError: it has ended already.
+        """
+        session = await self._studio.store.get_session(session_id)
+        if session.status != "running":
+            raise SessionRequestError(f"the session {session_id!r} is {session.status} already; nothing to cancel")
+        if task := self._tasks.get(session_id):
+            self._cancelling.add(session_id)
+            task.cancel()
+            await asyncio.wait({task})
+        # A job in another process sees this at its next renewal and stops.
+        await self._studio.store.set_ended(session_id, "cancelled", "cancelled")
+        return await self._studio.store.get_session(session_id)
+
+    async def renew_claims(self) -> None:
+        """Keep this process's claims alive, and stop what was cancelled elsewhere, until cancelled itself."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not self._tasks:
+                continue
+            running = set(self._tasks)
+            try:
+                held = await self._studio.store.renew_claims(self._owner, CLAIM_SECONDS)
+            except MagnetError as error:
+                _log.warning("could not renew claims", extra={"reason": str(error)})
+                continue
+            for session_id in running - held:
+                if task := self._tasks.get(session_id):
+                    self._cancelling.add(session_id)
+                    task.cancel()
+
+    def stop(self) -> None:
+        """Stop every job where it stands; another process, or this one when it is started again, goes on from there."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _take_up(self, session: SessionRecord, new: NewSession, redo: bool) -> None:
+        is_same = _made_by(session) == _made_by_new(new)
+        if redo or not is_same:
+            await self._studio.store.restart(new, opening_messages(new.intake))
+        else:
+            await self._studio.store.reopen(session.id)
+
+    async def _find_dead_owner(self, session_id: str) -> Iterable[str]:
+        owner = await self._studio.store.find_owner(session_id)
+        return [owner] if owner and _is_dead(owner) else []
+
+    async def _run(self, session_id: str) -> None:
+        try:
+            session = await self._studio.store.get_session(session_id)
+            known = await self._studio.store.find_calls(session.scope)
+            await run_session(self._studio, session_id, known)
+        except asyncio.CancelledError:
+            await self._let_go(session_id)
+            raise
+        except MagnetError as error:
+            await self._fail(session_id, error)
+        # A fault of ours ends one session, told with its traceback, and none of the others.
+        except Exception as error:
+            _log.exception("session failed", extra={"session_id": session_id})
+            await self._fail(session_id, MagnetError(f"internal error: {type(error).__name__}: {error}"))
+
+    async def _let_go(self, session_id: str) -> None:
+        if session_id in self._cancelling:
+            self._cancelling.discard(session_id)
+            return
+        try:
+            await self._studio.store.release(session_id, self._owner)
+        except MagnetError as error:
+            _log.warning("could not release a session", extra={"session_id": session_id, "reason": str(error)})
+
+    async def _fail(self, session_id: str, error: MagnetError) -> None:
+        record = ErrorRecord(kind=error.kind, message=str(error))
+        try:
+            await self._studio.store.set_ended(session_id, "failed", "error", record)
+        except MagnetError:
+            # The store itself is what failed: the session stays "running" there and is resumed next time.
+            self._lost[session_id] = error
+
+
+def _check_same(session: SessionRecord, new: NewSession) -> None:
+    pairs = {
+        "intake": (session.intake.digest, new.intake.digest),
+        "method": (session.method, new.method),
+        "max_turns": (session.max_turns, new.max_turns),
+        "min_turns": (session.min_turns, new.min_turns),
+    }
+    for name, (stored, asked) in pairs.items():
+        if stored != asked:
+            raise SessionRequestError(
+                f"the session {new.id!r} exists with another {name} ({stored}, not {asked}); choose another session_id"
+            )
+
+
+def _made_by(session: SessionRecord) -> tuple[object, ...]:
+    made = session.provenance
+    return made.prompt_fingerprint, made.models, made.seed, session.engine
+
+
+def _made_by_new(new: NewSession) -> tuple[object, ...]:
+    return new.provenance.prompt_fingerprint, new.provenance.models, new.provenance.seed, new.engine
+
+
+def _is_dead(owner: str) -> bool:
+    """Tell whether an owner was a process of this machine that is gone; one elsewhere is given until its claim ends."""
+    host, pid, _ = owner.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@asynccontextmanager
+async def open_jobs(studio: Studio) -> AsyncGenerator[Jobs, None]:
+    """Give the jobs of this process; at the end each is stopped where it stands, ready to be resumed."""
+    async with asyncio.TaskGroup() as group:
+        jobs = Jobs(studio, group)
+        renewing = group.create_task(jobs.renew_claims())
+        try:
+            yield jobs
+        finally:
+            renewing.cancel()
+            jobs.stop()

@@ -1,0 +1,71 @@
+"""One session, from where it stands to its end."""
+
+from collections.abc import Mapping
+
+from magnet.agents import Technique
+from magnet.dialogue import Role, count_exchanges, next_speaker
+from magnet.llm import Completion
+from magnet.pipeline.sessions import client_flags, find_ending
+from magnet.pipeline.studio import Studio, place_of
+from magnet.pipeline.team import Team
+from magnet.pipeline.turn import make_plan, write_client_turn, write_counselor_turn
+from magnet.pipeline.variants import get_method
+from magnet.records import PlanRecord, SessionRecord, UtteranceRecord
+from magnet.store.rows import StoredMessage
+
+
+async def plan_session(studio: Studio, session: SessionRecord, team: Team) -> SessionRecord:
+    """Return the session with its plan made and kept, where its method has one and it has none yet."""
+    method = get_method(session.method)
+    if method.planner is None or session.plan is not None:
+        return session
+    answer = await make_plan(team, method.planner, studio.case_for(session), place_of(session))
+    plan = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
+    await studio.store.set_plan(session.id, plan)
+    return session.model_copy(update={"plan": plan})
+
+
+async def write_message(
+    studio: Studio, session: SessionRecord, team: Team, take: int = 1, forced: tuple[Technique, ...] = ()
+) -> tuple[StoredMessage, bool]:
+    """Return the session's next message, whoever's turn it is, and whether it carries the client's end marker.
+
+    Nothing is kept but the model calls.
+
+    Raises:
+        ModelError: a model gave no answer.
+    """
+    scene, place, position = studio.scene_of(session), place_of(session, take), len(session.dialogue)
+    if next_speaker(scene.dialogue) is Role.COUNSELOR:
+        turn = await write_counselor_turn(team, get_method(session.method), scene, place, forced)
+        return StoredMessage(position, Role.COUNSELOR, turn.text, turn.techniques, turn.candidates, turn.flags), False
+    answer = await write_client_turn(team, scene.case, scene.dialogue, place)
+    flags = client_flags(session, answer.value, answer.flags)
+    return StoredMessage(position, Role.CLIENT, answer.value.text, flags=flags), answer.value.has_end_marker
+
+
+async def run_session(studio: Studio, session_id: str, known: Mapping[str, Completion]) -> None:
+    """Write a session to its end, message by message, each kept as it is written.
+
+    `known` are its finished calls: they are replayed, so a session that was cut off goes on at the first call
+    that is missing.
+
+    Raises:
+        ModelError: a model gave no answer; what was written is kept.
+        StoreError: the store failed.
+    """
+    session = await studio.store.get_session(session_id)
+    team = studio.team_for(session, known)
+    session = await plan_session(studio, session, team)
+    ending = find_ending(session, count_exchanges(session.utterances), has_end_marker=False)
+    while ending is None:
+        message, has_end_marker = await write_message(studio, session, team)
+        said = UtteranceRecord(role=message.role, text=message.text)
+        session = session.model_copy(update={"dialogue": (*session.dialogue, said)})
+        if message.role is Role.CLIENT:
+            ending = find_ending(session, count_exchanges(session.utterances), has_end_marker=has_end_marker)
+        if ending is None:
+            await studio.store.append_message(session_id, message)
+        else:
+            # The end is kept with the message that brought it, so that no crash can part them.
+            await studio.store.append_last_message(session_id, message, ending)

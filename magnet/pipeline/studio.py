@@ -1,0 +1,79 @@
+"""What a session is made with: the prompt pack, the models and the store, in one value that is passed along."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from magnet import __version__
+from magnet.config import ROLES, Settings
+from magnet.errors import IntakeError
+from magnet.intake_files import bundled_intakes
+from magnet.intakes import Intake
+from magnet.llm import Completion
+from magnet.llm.models import Models
+from magnet.parsing import Plan
+from magnet.pipeline.team import Place, Team
+from magnet.pipeline.turn import Case, Scene, case_of
+from magnet.prompts import Pack
+from magnet.records import ModelRecord, ProvenanceRecord, SessionRecord
+from magnet.store.recording import recording
+from magnet.store.store import Store, now
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """The prompt pack, the models and the store of one running program."""
+
+    settings: Settings
+    pack: Pack
+    models: Models
+    store: Store
+
+    def team(self) -> Team:
+        """Return the agents for a dialogue that is kept nowhere; their calls are not recorded."""
+        return Team(self.pack, self.models)
+
+    def team_for(self, session: SessionRecord, known: Mapping[str, Completion] | None = None) -> Team:
+        """Return the agents of a stored session; every call is recorded, and replayed when asked for again."""
+        layer = recording(self.store, self.models, session.id, known)
+        return Team(self.pack, self.models, layer, session.provenance.seed)
+
+    def case_for(self, session: SessionRecord) -> Case:
+        """Return the session's case, as the agents are shown it."""
+        return case_of(session.intake, self.pack)
+
+    def scene_of(self, session: SessionRecord) -> Scene:
+        """Return what the session's next turn is written from."""
+        plan = Plan(session.plan.technique, session.plan.text) if session.plan else None
+        return Scene(self.case_for(session), plan, session.utterances)
+
+    def provenance(self, seed: int | None) -> ProvenanceRecord:
+        """Return what makes a session that begins now."""
+        models = {
+            role: ModelRecord(model=model.model, temperature=model.temperature, max_tokens=model.max_tokens)
+            for role in ROLES
+            for model in (self.settings.models[role],)
+        }
+        return ProvenanceRecord(
+            version=__version__,
+            prompt_pack=self.pack.name,
+            prompt_fingerprint=self.pack.fingerprint,
+            models=models,
+            seed=seed,
+            created_at=now(),
+        )
+
+    async def find_intake(self, intake_id: str) -> Intake:
+        """Return a stored or bundled intake.
+
+        Raises:
+            IntakeError: neither has this id.
+        """
+        intake = bundled_intakes().get(intake_id) or await self.store.find_intake(intake_id)
+        if intake is None:
+            raise IntakeError(f"no intake {intake_id!r}; list_intakes shows them")
+        return intake
+
+
+def place_of(session: SessionRecord, take: int = 1) -> Place:
+    """Return where the session's next turn stands."""
+    return Place(session.scope, len(session.dialogue) // 2 - 1, take)

@@ -1,0 +1,104 @@
+"""Asking one agent: fill its prompt, call its model, read the answer, ask again when the answer is unusable."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from magnet.agents import Agent, ModelRole
+from magnet.llm import Address, Backend, Choice, Request
+from magnet.llm.models import Models
+from magnet.parsing import PROBLEMS_BY_BADNESS, Problem, Reading
+from magnet.prompts import Pack
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+"""How often an unusable answer is asked for: once, and twice again."""
+
+PLAN_POSITION = -1
+"""Where the plan's call stands in a session; exchanges count from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What an agent said; `flags` name what is still wrong with it, as `agent.problem`."""
+
+    value: T
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an agent is asked: the root session (None outside any), the exchange, and which take a person asks for."""
+
+    scope: str | None = None
+    position: int = 0
+    take: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The agents with their prompts and models.
+
+    `wrap` is the layer put around every backend, for recording calls. `seed` makes every call's own seed;
+    None sends none.
+    """
+
+    pack: Pack
+    models: Models
+    wrap: Callable[[ModelRole, Backend], Backend] = lambda _, backend: backend
+    seed: int | None = None
+
+    async def ask(
+        self,
+        agent: Agent,
+        prompt_name: str,
+        values: Mapping[str, str],
+        read: Callable[[Choice], Reading[T]],
+        place: Place,
+    ) -> Answer[T]:
+        """Return the agent's answer, the best of at most three.
+
+        `values` may hold more than the prompt names; the prompt is given what it names and nothing else.
+
+        Raises:
+            ModelError: the model gave no answer.
+            PromptError: a value the prompt names is missing.
+        """
+        prompt = self.pack.get(prompt_name)
+        shown = {name: values[name] for name in prompt.variables if name in values}
+        messages = prompt.fill(shown)
+        model = self.models.settings[agent.role]
+        backend = self.wrap(agent.role, self.models.backends[agent.role])
+        readings: list[Reading[T]] = []
+        first_take = (place.take - 1) * ATTEMPTS + 1
+        for take in range(first_take, first_take + ATTEMPTS):
+            request = Request(
+                agent=agent.name,
+                messages=messages,
+                model=model.model,
+                temperature=model.temperature,
+                max_tokens=model.max_tokens,
+                seed=derive_seed(self.seed, agent.name, place.position, take),
+                take=take,
+                values=shown,
+                address=Address(place.scope, place.position) if place.scope else None,
+            )
+            readings.append(read((await backend(request)).first))
+            if readings[-1].problem is None:
+                break
+        best = min(readings, key=lambda reading: PROBLEMS_BY_BADNESS.index(reading.problem))
+        return Answer(best.value, _flags(agent.name, best.problem))
+
+
+def _flags(agent: str, problem: Problem | None) -> tuple[str, ...]:
+    return (f"{agent}.{problem}",) if problem else ()
+
+
+def derive_seed(seed: int | None, agent: str, position: int, take: int) -> int | None:
+    """Return the seed of one call, 31 bits, from the session's seed and the call's place; None stays None."""
+    if seed is None:
+        return None
+    digest = hashlib.sha256(f"{seed}/{agent}/{position}/{take}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1

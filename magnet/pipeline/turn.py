@@ -1,0 +1,145 @@
+"""One turn: the selector and the five specialists together, then the composer; and the client's answer."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from magnet.agents import AGENTS, CBT_TECHNIQUES, Technique
+from magnet.concurrency import settle, unwrap
+from magnet.dialogue import Dialogue, Role, render
+from magnet.intakes import Intake
+from magnet.llm import Choice
+from magnet.parsing import ClientLine, Plan, Reading, read_client_line, read_plan, read_techniques, read_utterance
+from magnet.pipeline.team import PLAN_POSITION, Answer, Place, Team
+from magnet.pipeline.variants import Method
+from magnet.prompts import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known of a client, as the agents are shown it."""
+
+    client_information: str
+    reason: str
+    intake_form: str = ""
+    attitude: str = ""
+    opening: str = ""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The prompt values of the counselor's agents."""
+        return {"client_information": self.client_information, "reason": self.reason}
+
+
+def case_of(intake: Intake, pack: Pack) -> Case:
+    """Return the case of an intake; the client sees its form, its attitude and nothing of the ground truth.
+
+    Paper: the released code hands the client the whole case, ground truth included; we hand it the intake form.
+    """
+    instruction = intake.attitude_instruction or pack.attitudes[intake.attitude]
+    return Case(
+        client_information=intake.client_information,
+        reason=intake.reason,
+        intake_form=intake.form_text,
+        attitude=f"{intake.attitude.value}: {instruction}",
+        opening=f"Client: {intake.opening.client}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CounselorTurn:
+    """A counselor turn and its trace: the techniques chosen, the five candidates, and what went wrong on the way."""
+
+    text: str
+    techniques: tuple[Technique, ...] = ()
+    candidates: Mapping[Technique, str] = field(default_factory=dict[Technique, str])
+    flags: tuple[str, ...] = ()
+
+
+async def make_plan(team: Team, prompt: str, case: Case, place: Place) -> Answer[Plan]:
+    """Return the CBT plan of a session, made once from the case and the client's first message."""
+    values = {**case.values, "opening": case.opening, "cbt_techniques": ", ".join(CBT_TECHNIQUES)}
+    at_opening = Place(place.scope, PLAN_POSITION, place.take)
+    return await team.ask(AGENTS["planner"], prompt, values, read_plan, at_opening)
+
+
+async def suggest(team: Team, technique: Technique, case: Case, dialogue: Dialogue, place: Place) -> Answer[str]:
+    """Return one specialist's candidate for the next counselor turn."""
+    values = {**case.values, "dialogue": render(dialogue)}
+    return await team.ask(AGENTS[technique.value], technique.value, values, _read_counselor, place)
+
+
+async def select_techniques(
+    team: Team, prompt: str, plan: Plan | None, dialogue: Dialogue, place: Place
+) -> Answer[tuple[Technique, ...]]:
+    """Return the techniques for the next counselor turn; all five, flagged, when no answer names any."""
+    values = {"dialogue": render(dialogue), **({"plan": plan.text} if plan else {})}
+    answer = await team.ask(AGENTS["technique_selector"], prompt, values, read_techniques, place)
+    return answer if answer.value else Answer(tuple(Technique), answer.flags)
+
+
+async def compose(
+    team: Team, method: Method, values: Mapping[str, str], turn: CounselorTurn, place: Place
+) -> Answer[str]:
+    """Return the counselor's turn; `values` are the case, dialogue and plan, of which the prompt takes its share."""
+    given = dict(values)
+    if turn.techniques:
+        given["techniques"] = ", ".join(technique.title for technique in turn.techniques)
+    given.update({technique.value: text for technique, text in turn.candidates.items()})
+    return await team.ask(AGENTS[method.writer], method.writer_prompt, given, _read_counselor, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a turn is written from: the case, the plan and the dialogue so far."""
+
+    case: Case
+    plan: Plan | None
+    dialogue: Dialogue
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The prompt values that a composer or single counselor may draw on."""
+        plan = {"plan": self.plan.text} if self.plan else {}
+        return {**self.case.values, "dialogue": render(self.dialogue), **plan}
+
+
+async def write_counselor_turn(
+    team: Team, method: Method, scene: Scene, place: Place, forced: tuple[Technique, ...] = ()
+) -> CounselorTurn:
+    """Return the next counselor turn.
+
+    The selector and the specialists read nothing of each other, so they run at once: a turn waits for two
+    calls, not seven. `forced` techniques take the selector's place.
+    """
+    async with asyncio.TaskGroup() as group:
+        selecting = group.create_task(settle(_choose(team, method, scene, place, forced)))
+        suggesting = {
+            technique: group.create_task(settle(suggest(team, technique, scene.case, scene.dialogue, place)))
+            for technique in (Technique if method.has_specialists else ())
+        }
+    selection = unwrap(selecting.result())
+    answers = {technique: unwrap(task.result()) for technique, task in suggesting.items()}
+    candidates = {technique: answer.value for technique, answer in answers.items()}
+    turn = CounselorTurn("", selection.value, candidates)
+    composed = await compose(team, method, scene.values, turn, place)
+    flags = (*selection.flags, *(flag for answer in answers.values() for flag in answer.flags), *composed.flags)
+    return CounselorTurn(composed.value, turn.techniques, turn.candidates, flags)
+
+
+async def _choose(
+    team: Team, method: Method, scene: Scene, place: Place, forced: tuple[Technique, ...]
+) -> Answer[tuple[Technique, ...]]:
+    if forced or not method.selector:
+        return Answer(forced)
+    return await select_techniques(team, method.selector, scene.plan, scene.dialogue, place)
+
+
+async def write_client_turn(team: Team, case: Case, dialogue: Dialogue, place: Place) -> Answer[ClientLine]:
+    """Return the simulated client's next turn."""
+    values = {"intake_form": case.intake_form, "attitude": case.attitude, "dialogue": render(dialogue)}
+    return await team.ask(AGENTS["client"], "client", values, read_client_line, place)
+
+
+def _read_counselor(choice: Choice) -> Reading[str]:
+    return read_utterance(choice, Role.COUNSELOR)

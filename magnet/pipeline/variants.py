@@ -1,0 +1,121 @@
+"""The methods: MAGneT, its ablations and its baselines, as rows over one turn function.
+
+A new ablation is one more row here and one prompt file.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from magnet.agents import AGENTS, Agent, Technique
+from magnet.errors import PromptError, SessionRequestError
+from magnet.prompts import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to write the counselor's turns.
+
+    `planner` and `selector` name the prompt of that agent, or are None where the method goes without;
+    `writer` is the agent that writes the turn, with `writer_prompt`.
+    """
+
+    name: str
+    summary: str
+    planner: str | None
+    selector: str | None
+    writer: str
+    writer_prompt: str
+    has_specialists: bool
+
+    def steps(self) -> Iterator[tuple[Agent, str]]:
+        """Yield every agent that takes part, client included, with the name of its prompt."""
+        if self.planner:
+            yield AGENTS["planner"], self.planner
+        if self.selector:
+            yield AGENTS["technique_selector"], self.selector
+        if self.has_specialists:
+            yield from ((AGENTS[technique.value], technique.value) for technique in Technique)
+        yield AGENTS[self.writer], self.writer_prompt
+        yield AGENTS["client"], "client"
+
+    @property
+    def unavailable(self) -> frozenset[str]:
+        """The inputs that this method never has, whatever a prompt asks for."""
+        missing: set[str] = set()
+        if not self.planner:
+            missing.add("plan")
+        if not self.selector:
+            missing.add("techniques")
+        if not self.has_specialists:
+            missing.update(technique.value for technique in Technique)
+        return frozenset(missing)
+
+
+def _team(name: str, summary: str, planner: str | None, selector: str | None, composer: str) -> Method:
+    return Method(name, summary, planner, selector, "composer", composer, has_specialists=True)
+
+
+def _single(name: str, summary: str, prompt: str, planner: str | None = None) -> Method:
+    return Method(name, summary, planner, None, "counselor", prompt, has_specialists=False)
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        _team(
+            "magnet",
+            "Planner, technique selector, five specialists, composer",
+            "planner",
+            "technique_selector",
+            "composer",
+        ),
+        _team("magnet-no-cbt", "MAGneT without the CBT plan", None, "technique_selector_no_cbt", "composer"),
+        _team("magnet-no-technique", "MAGneT without the technique selector", "planner", None, "composer_no_technique"),
+        _team(
+            "magnet-no-cbt-no-technique", "MAGneT without plan and selector", None, None, "composer_no_cbt_no_technique"
+        ),
+        _single("cactus", "One counselor with a CBT plan (CACTUS)", "cactus", planner="planner"),
+        _single("psych8k", "One plain counselor (Psych8k)", "psych8k"),
+        _single("finetuned-magnet", "A model tuned on MAGneT sessions", "finetuned_magnet"),
+        _single("finetuned-cactus", "A model tuned on CACTUS sessions", "finetuned_cactus"),
+        _single("finetuned-psych8k", "A model tuned on Psych8k", "finetuned_psych8k"),
+    )
+}
+"""The nine methods by public name. Source: PAPER sections on method, ablations, baselines and fine-tuning."""
+
+DEFAULT_METHOD = "magnet"
+
+
+def get_method(name: str) -> Method:
+    """Return a method by its public name.
+
+    Raises:
+        SessionRequestError: there is no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise SessionRequestError(f"unknown method {name!r}: {hint}the methods are {', '.join(METHODS)}")
+
+
+def check_method(method: Method, pack: Pack) -> None:
+    """Check that the pack has every prompt of the method, and that none asks for what its agent may not see.
+
+    Raises:
+        PromptError: naming the prompt and the variable.
+    """
+    for agent, prompt_name in method.steps():
+        prompt = pack.get(prompt_name)
+        allowed = agent.inputs - (method.unavailable if agent.name != "client" else frozenset[str]())
+        if extra := [name for name in prompt.variables if name not in allowed]:
+            raise PromptError(
+                f"the prompt {prompt_name!r} of {pack.name} uses {{{extra[0]}}}, which the {agent.name} does not see "
+                f"in method {method.name!r}; it may use {', '.join(sorted(allowed))}"
+            )
+
+
+def agent_of_prompt() -> Mapping[str, Agent]:
+    """Return which agent speaks with each prompt that some method uses."""
+    return {prompt: agent for method in METHODS.values() for agent, prompt in method.steps()}

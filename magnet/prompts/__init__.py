@@ -1,0 +1,94 @@
+"""Prompts: one file each, loaded into a pack, checked once, and filled with values verbatim in one pass."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from magnet.errors import PromptError
+from magnet.intakes import Attitude
+from magnet.llm import ChatRole, Message
+
+Templates: TypeAlias = tuple[tuple[ChatRole, str], ...]
+"""A template per chat message, in order."""
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: a template per chat message, and the variables they name.
+
+    `{name}` is a placeholder; a literal brace is doubled.
+    """
+
+    name: str
+    version: str
+    source: str
+    variables: tuple[str, ...]
+    templates: Templates
+
+    def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
+        """Return the messages with every placeholder replaced; braces inside a value stay as they are.
+
+        Raises:
+            PromptError: a variable has no value, or a value has no variable.
+        """
+        if missing := [name for name in self.variables if name not in values]:
+            raise PromptError(f"the prompt {self.name!r} needs a value for {{{missing[0]}}}")
+        if unknown := [name for name in values if name not in self.variables]:
+            raise PromptError(f"the prompt {self.name!r} has no placeholder {{{unknown[0]}}}")
+        return tuple(Message(role, _fill(parts, values)) for role, parts in self._parts)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[ChatRole, tuple[tuple[str, str], ...]], ...]:
+        return tuple((role, _split(template)) for role, template in self.templates)
+
+
+def _split(template: str) -> tuple[tuple[str, str], ...]:
+    """Cut a template into (literal text, name of the variable after it or "") pairs."""
+    parts: list[tuple[str, str]] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(template):
+        name: str | None = match.group(1)
+        literal = template[end : match.start()] + ("" if name else match.group()[0])
+        parts.append((literal, name or ""))
+        end = match.end()
+    return (*parts, (template[end:], ""))
+
+
+def _fill(parts: tuple[tuple[str, str], ...], values: Mapping[str, str]) -> str:
+    return "".join(literal + (values[name] if name else "") for literal, name in parts)
+
+
+def used_variables(templates: Templates) -> tuple[str, ...]:
+    """Return the placeholders that the templates name, in order, each once."""
+    names = (match.group(1) for _, template in templates for match in _PLACEHOLDER.finditer(template))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A set of prompts that belong together.
+
+    `fingerprint` is sixteen hex digits over every file: it changes when any wording does. `expected` tells
+    where a prompt that is missing should have been.
+    """
+
+    name: str
+    prompts: Mapping[str, Prompt]
+    attitudes: Mapping[Attitude, str]
+    fingerprint: str
+    expected: Mapping[str, str]
+
+    def get(self, name: str) -> Prompt:
+        """Return a prompt by name.
+
+        Raises:
+            PromptError: the pack has no such prompt.
+        """
+        if name in self.prompts:
+            return self.prompts[name]
+        where = self.expected.get(name, f"{name}.md")
+        raise PromptError(f"the prompt pack {self.name} has no {where}, which is needed for the prompt {name!r}")

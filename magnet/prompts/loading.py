@@ -1,0 +1,131 @@
+"""Loading a prompt pack from a folder: ours (Markdown with front matter), or the paper's (`magnet.prompts.paper`)."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from magnet.errors import PromptError
+from magnet.intakes import Attitude
+from magnet.llm import ChatRole
+from magnet.prompts import Pack, Prompt, used_variables
+from magnet.prompts.paper import find_paper_folder, load_paper_prompts
+
+BUILT_IN = "magnet-en"
+_FRONT_MATTER = re.compile(r"\A\+\+\+\n(?P<head>.*?)\n\+\+\+\n(?P<body>.*)\Z", re.DOTALL)
+_SECTION = re.compile(r"^# (system|user|assistant)[ \t]*$", re.MULTILINE)
+_CHAT_ROLES: Mapping[str, ChatRole] = {"system": "system", "user": "user", "assistant": "assistant"}
+
+
+class _FrontMatter(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    version: int
+    source: str
+    variables: list[str]
+
+
+@cache
+def built_in_pack() -> Pack:
+    """Return the pack that comes with the package."""
+    with as_file(files("magnet.prompts").joinpath("en")) as folder:
+        return _load_markdown_pack(folder, BUILT_IN)
+
+
+def load_pack(folder: Path | None) -> Pack:
+    """Return the pack in a folder, or the built-in one for None.
+
+    The folder holds either Markdown prompts as ours, or the paper's `agent_*.txt` (or a `prompts/` folder of them).
+
+    Raises:
+        PromptError: no such folder, no prompts in it, or one that is malformed.
+    """
+    if folder is None:
+        return built_in_pack()
+    if not folder.is_dir():
+        raise PromptError(f"the prompt pack {folder} is not a folder (set by --prompts or MAGNET_PROMPTS)")
+    paper = find_paper_folder(folder)
+    if paper is None:
+        return _load_markdown_pack(folder, str(folder))
+    prompts, expected = load_paper_prompts(paper)
+    return Pack(
+        name=str(folder),
+        prompts=prompts,
+        attitudes=built_in_pack().attitudes,
+        fingerprint=_fingerprint(paper.glob("*.txt"), paper),
+        expected=expected,
+    )
+
+
+def _load_markdown_pack(folder: Path, name: str) -> Pack:
+    paths = sorted(folder.rglob("*.md"))
+    prompts = {path.stem: _load_prompt(path) for path in paths if path.stem.lower() != "readme"}
+    if not prompts:
+        raise PromptError(f"the prompt pack {folder} holds no prompts (*.md, or the paper's agent_*.txt)")
+    attitudes = folder / "attitudes.toml"
+    return Pack(
+        name=name,
+        prompts=prompts,
+        attitudes=_load_attitudes(attitudes) if attitudes.is_file() else built_in_pack().attitudes,
+        fingerprint=_fingerprint([*paths, *folder.glob("attitudes.toml")], folder),
+        expected={},
+    )
+
+
+def _load_prompt(path: Path) -> Prompt:
+    text = _read(path)
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise PromptError(
+            f"{path}: no front matter; a prompt starts with version, source and variables between +++ lines"
+        )
+    try:
+        head = _FrontMatter.model_validate(tomllib.loads(match["head"]))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        problem = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" if problem else str(error)
+        raise PromptError(f"{path}: front matter is wrong: {reason}") from error
+    templates = _sections(match["body"], path)
+    _check_variables(path, head.variables, used_variables(templates))
+    return Prompt(path.stem, str(head.version), head.source, tuple(head.variables), templates)
+
+
+def _sections(body: str, path: Path) -> tuple[tuple[ChatRole, str], ...]:
+    before, *rest = _SECTION.split(body)
+    if before.strip() or not rest:
+        raise PromptError(f"{path}: text stands outside a section; head it with a line '# system' or '# user'")
+    return tuple((_CHAT_ROLES[role], text.strip()) for role, text in zip(rest[::2], rest[1::2], strict=True))
+
+
+def _check_variables(path: Path, declared: Iterable[str], used: Iterable[str]) -> None:
+    unused, undeclared = set(declared) - set(used), set(used) - set(declared)
+    if unused:
+        raise PromptError(f"{path}: declares {{{min(unused)}}} but does not use it")
+    if undeclared:
+        raise PromptError(f"{path}: uses {{{min(undeclared)}}} but does not declare it under variables")
+
+
+def _load_attitudes(path: Path) -> Mapping[Attitude, str]:
+    try:
+        table = tomllib.loads(_read(path))["attitudes"]
+        return {attitude: str(table[attitude.value]) for attitude in Attitude}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise PromptError(f"{path}: needs a table [attitudes] with positive, neutral and negative ({error})") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"cannot read the prompt {path}: {error}") from error
+
+
+def _fingerprint(paths: Iterable[Path], folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{_read(path)}\0".encode())
+    return digest.hexdigest()[:16]

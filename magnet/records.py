@@ -1,0 +1,124 @@
+"""The record of a session: one line of sessions.jsonl, the `session://{id}` resource, and what the store gives back."""
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from magnet.agents import Technique
+from magnet.dialogue import Dialogue, Role, Utterance
+from magnet.intakes import Attitude, Intake
+
+Status: TypeAlias = Literal["running", "finished", "failed", "cancelled"]
+Ending: TypeAlias = Literal["client", "turn_limit", "cancelled", "error"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class UtteranceRecord(_Record):
+    """One utterance."""
+
+    role: Role
+    text: str
+
+
+class PlanRecord(_Record):
+    """The CBT plan; `technique` is null where the planner named none of the twelve."""
+
+    technique: str | None
+    text: str
+    flags: tuple[str, ...] = ()
+
+
+class TurnRecord(_Record):
+    """The trace of one exchange; `index` counts from 0 after the opening exchange."""
+
+    index: int
+    techniques: tuple[Technique, ...] = ()
+    candidates: dict[Technique, str] = Field(default_factory=dict[Technique, str])
+    flags: tuple[str, ...] = ()
+
+
+class UsageRecord(_Record):
+    """What the session's model calls took; `cost_usd` is null where no price is configured."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+
+
+class ModelRecord(_Record):
+    """The model behind one role."""
+
+    model: str
+    temperature: float | None
+    max_tokens: int | None
+
+
+class ProvenanceRecord(_Record):
+    """What made the session: enough to make it again, or to tell why two differ."""
+
+    version: str
+    prompt_pack: str
+    prompt_fingerprint: str
+    models: dict[str, ModelRecord]
+    seed: int | None
+    created_at: str
+    finished_at: str | None = None
+
+
+class ErrorRecord(_Record):
+    """Why a session failed; `kind` is that of `magnet.errors`."""
+
+    kind: str
+    message: str
+
+
+class SessionRecord(_Record):
+    """A session as it stands."""
+
+    id: str
+    intake_id: str
+    method: str
+    attitude: Attitude
+    engine: str
+    status: Status
+    ended_by: Ending | None = None
+    intake: Intake
+    plan: PlanRecord | None = None
+    dialogue: tuple[UtteranceRecord, ...]
+    turns: tuple[TurnRecord, ...] = ()
+    usage: UsageRecord = UsageRecord()
+    provenance: ProvenanceRecord
+    error: ErrorRecord | None = None
+    parent_id: str | None = Field(default=None, description="The session this one branched off")
+    root_id: str | None = Field(default=None, description="The first session of a line of branches")
+    max_turns: int
+    min_turns: int
+
+    @property
+    def scope(self) -> str:
+        """The id under which this session and its branches share finished calls."""
+        return self.root_id or self.id
+
+    @property
+    def utterances(self) -> Dialogue:
+        """The dialogue as the engine handles it."""
+        return tuple(Utterance(utterance.role, utterance.text) for utterance in self.dialogue)
+
+
+class SessionSummary(_Record):
+    """A session in one line of a list."""
+
+    id: str
+    intake_id: str
+    method: str
+    attitude: Attitude
+    engine: str
+    status: Status
+    ended_by: Ending | None
+    exchanges: int = Field(description="Counselor+client exchanges so far, the opening not counted")
+    created_at: str

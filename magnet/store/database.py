@@ -1,0 +1,228 @@
+"""The database: opened at first use, written in groups, its errors told in our words."""
+
+import asyncio
+import errno
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Insert, event, insert, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from magnet.errors import StoreError
+from magnet.store import schema
+
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+"""Statements to run inside one transaction."""
+
+_DRIVERS: Mapping[str, str] = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One waiting write: rows for one insert statement, and who waits for their commit."""
+
+    statement: Insert
+    row: Mapping[str, object]
+    committed: asyncio.Future[None]
+
+
+class Database:
+    """One database, shared by everything in the process.
+
+    Nothing is opened or created before the first read or write, so starting a server costs no file.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Remember where it is; nothing is opened yet."""
+        self.url = url
+        self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
+        self._waiting: list[_Write] = []
+        self._has_waiting = asyncio.Event()
+        self._is_closing = False
+
+    async def read(self, work: Work[T]) -> T:
+        """Return what the statements give.
+
+        Raises:
+            StoreError: the database cannot be opened or read.
+        """
+        with self._told():
+            engine = await self._open()
+            async with engine.connect() as connection:
+                return await work(connection)
+
+    async def write(self, work: Work[T]) -> T:
+        """Run the statements in one transaction of their own and commit it.
+
+        Raises:
+            StoreError: the database cannot be opened or written; nothing of this transaction is kept.
+        """
+        with self._told():
+            engine = await self._open()
+            async with engine.begin() as connection:
+                return await work(connection)
+
+    async def append(self, statement: Insert, row: Mapping[str, object]) -> None:
+        """Insert one row and return when it is committed; rows that wait at the same time share a transaction.
+
+        Raises:
+            StoreError: the row could not be committed.
+        """
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(statement, row, committed))
+        self._has_waiting.set()
+        await committed
+
+    async def commit_groups(self) -> None:
+        """Commit waiting rows, group after group, until the database closes; runs as a task beside the work."""
+        while not self._is_closing:
+            await self._has_waiting.wait()
+            self._has_waiting.clear()
+            await self._commit_waiting()
+
+    async def _commit_waiting(self) -> None:
+        group, self._waiting = self._waiting, []
+        by_statement: dict[Insert, list[Mapping[str, object]]] = {}
+        for write in group:
+            by_statement.setdefault(write.statement, []).append(write.row)
+        try:
+            await self.write(lambda connection: _insert_all(connection, by_statement))
+        except StoreError as error:
+            for write in group:
+                if not write.committed.done():
+                    write.committed.set_exception(error)
+        else:
+            for write in group:
+                if not write.committed.done():
+                    write.committed.set_result(None)
+
+    def stop_committing(self) -> None:
+        """Let `commit_groups` commit what still waits, and return."""
+        self._is_closing = True
+        self._has_waiting.set()
+
+    async def dispose(self) -> None:
+        """Close the connections."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    async def _open(self) -> AsyncEngine:
+        if self._engine is None:
+            async with self._opening:
+                if self._engine is None:
+                    engine = _create_engine(self.url)
+                    async with engine.begin() as connection:
+                        await _create_schema(connection)
+                    self._engine = engine
+        return self._engine
+
+    def _told(self) -> "_ToldAsStoreError":
+        return _ToldAsStoreError(self.url)
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncGenerator[Database, None]:
+    """Give the database with its group writer running, and close it at the end.
+
+    Raises:
+        StoreError: the URL is not one of a database we know.
+    """
+    _parse_url(url)
+    database = Database(url)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(database.commit_groups())
+            try:
+                yield database
+            finally:
+                database.stop_committing()
+    finally:
+        await database.dispose()
+
+
+async def _insert_all(
+    connection: AsyncConnection, by_statement: Mapping[Insert, Sequence[Mapping[str, object]]]
+) -> None:
+    for statement, rows in by_statement.items():
+        await connection.execute(statement, [dict(row) for row in rows])
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"the store {url!r} is not a database URL; write sqlite:///path/to/file.db") from error
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
+        raise StoreError(f"the store {url!r} is of an unknown kind; use sqlite:///… or postgresql://…")
+    return parsed.set(drivername=_DRIVERS[backend])
+
+
+def _create_engine(url: str) -> AsyncEngine:
+    parsed = _parse_url(url)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        engine = create_async_engine(parsed)
+    except ModuleNotFoundError as error:
+        raise StoreError("a PostgreSQL store needs asyncpg: pip install 'magnet-server[postgres]'") from error
+    if is_sqlite:
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    # WAL lets readers go on beside the one writer, and a killed process leaves a whole database behind.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+async def _create_schema(connection: AsyncConnection) -> None:
+    await connection.run_sync(schema.metadata.create_all)
+    found = (await connection.execute(select(schema.schema_version.c.version))).scalar()
+    if found is None:
+        await connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+    elif found > schema.SCHEMA_VERSION:
+        raise StoreError(
+            f"the store was written by a newer version (schema {found}, this one knows {schema.SCHEMA_VERSION}): "
+            "upgrade magnet-server, or name another store"
+        )
+
+
+class _ToldAsStoreError:
+    """Turns what the driver raises into a `StoreError` that names the store and the cure."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, NoSuchModuleError | SQLAlchemyError | OSError):
+            raise StoreError(f"cannot use the store {_hide_password(self._url)}: {_explain(error)}") from error
+
+
+def _hide_password(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _explain(error: Exception) -> str:
+    text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    is_full = "disk is full" in text or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+    if is_full:
+        return "the disk is full; free some space and run the same command again: what was finished is kept"
+    if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError | FileExistsError):
+        return f"{text}; choose a place that can be written, with --store or MAGNET_STORE"
+    return text

@@ -1,0 +1,1 @@
+"""Hosting the MCP server: over stdio for a local host, over HTTP for everyone else."""

@@ -1,0 +1,106 @@
+"""`magnet-server`: the MCP server over stdio (what hosts start) or HTTP."""
+
+import argparse
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+from magnet import __version__
+from magnet.config import REHEARSAL, Settings, load_settings
+from magnet.errors import MagnetError, SettingsError
+from magnet.prompts.loading import load_pack
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_EPILOG = """\
+examples:
+  magnet-server                                 serve one host over stdio (Claude Desktop, VS Code, …)
+  magnet-server --transport http --port 8765    serve http://127.0.0.1:8765/mcp
+  magnet-server --store sqlite:///sessions.db   keep sessions in this file
+
+Synthetic sessions for research and training; not care.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server until the host closes it, and return the exit status."""
+    options = _parse(arguments)
+    try:
+        settings = load_settings(store=options.store, prompts=options.prompts)
+        # A pack that cannot be loaded is told here, in one line, not inside the protocol.
+        load_pack(settings.prompts)
+        if settings.engine == REHEARSAL:
+            _say(
+                "no model endpoint is configured: the rehearsal engine, which is not a language model, writes the "
+                "sessions. Set OPENAI_API_KEY, or OPENAI_BASE_URL and MAGNET_LLM__MODEL, to use a model."
+            )
+        return _serve(settings, options)
+    except MagnetError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    if options.transport == "stdio":
+        _serve_stdio(settings)
+        return 0
+    if options.host not in LOOPBACK and not options.token:
+        raise SettingsError(f"--host {options.host} is open to others: protect it with --token (or MAGNET_TOKEN)")
+    # FastAPI and uvicorn cost a third of a second that no stdio host should wait for.
+    from magnet_server.http import serve_http
+
+    serve_http(settings, options.host, options.port, options.token)
+    return 0
+
+
+def _serve_stdio(settings: Settings) -> None:
+    # The protocol owns stdout. The SDK keeps it clean while it serves; until then, whatever a library prints
+    # while it is imported goes to stderr.
+    with _stdout_to_stderr():
+        from magnet_tools.server import build_server
+
+        server = build_server(settings)
+    anyio.run(server.run_stdio_async)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Generator[None, None, None]:
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="magnet-server",
+        description="MAGneT counseling agents and sessions as an MCP server.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--transport", choices=("stdio", "http"), default="stdio", help="default: stdio, as hosts expect"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (http); others than loopback need --token"
+    )
+    parser.add_argument("--port", type=int, default=8765, help="port to listen on (http)")
+    parser.add_argument("--store", metavar="URL", help="where sessions are kept, e.g. sqlite:///magnet.db")
+    parser.add_argument("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    parser.add_argument("--token", default=os.environ.get("MAGNET_TOKEN"), help="bearer token clients must send (http)")
+    parser.add_argument("--version", action="version", version=f"magnet-server {__version__}")
+    return parser.parse_args(arguments)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"magnet-server: {text}\n")

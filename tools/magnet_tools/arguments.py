@@ -1,0 +1,189 @@
+"""What the tools take: argument types with their descriptions, and where a turn is written from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, Field
+
+from magnet.agents import Technique
+from magnet.dialogue import Dialogue, Role, Utterance
+from magnet.errors import SessionRequestError
+from magnet.intakes import ID_PATTERN, Attitude
+from magnet.parsing import Plan
+from magnet.pipeline.sessions import MAX_TURNS, MAX_UTTERANCE_CHARS, MIN_TURNS, check_speaker
+from magnet.pipeline.studio import Studio, place_of
+from magnet.pipeline.team import Place, Team
+from magnet.pipeline.turn import Case, Scene
+from magnet.pipeline.variants import METHODS
+from magnet.records import SessionRecord
+
+MAX_WAIT_S = 45
+"""Longest that one call may wait: hosts cut calls off after 60 s."""
+
+MAX_UTTERANCES = 400
+
+
+class UtteranceArgument(BaseModel):
+    """One turn of a dialogue."""
+
+    role: Literal["counselor", "client"]
+    text: str
+
+
+class ClientArgument(BaseModel):
+    """Who the client is, where there is no session to tell."""
+
+    information: str = Field(default="", description="Age, gender, occupation, family: a few lines")
+    reason: str = Field(default="", description="Why the client comes")
+    attitude: Attitude = Field(default=Attitude.NEUTRAL, description="How the client takes to counseling")
+
+
+class CandidatesArgument(BaseModel):
+    """The five specialists' suggestions; leave out those that were not asked for."""
+
+    reflection: str = ""
+    questioning: str = ""
+    solution: str = ""
+    normalization: str = ""
+    psychoeducation: str = ""
+
+    def by_technique(self) -> Mapping[Technique, str]:
+        """Return the suggestions that are there."""
+        given = {technique: str(getattr(self, technique.value)) for technique in Technique}
+        return {technique: text for technique, text in given.items() if text.strip()}
+
+
+SessionId: TypeAlias = Annotated[
+    str, Field(pattern=ID_PATTERN, description="A stored session, as start_session or generate_session returned it")
+]
+MaybeSessionId: TypeAlias = Annotated[
+    SessionId | None, Field(description="Use the stored dialogue of this session; or give `dialogue` instead")
+]
+MaybeDialogue: TypeAlias = Annotated[
+    list[UtteranceArgument] | None, Field(description="The dialogue so far, oldest first; only without session_id")
+]
+MaybeClient: TypeAlias = Annotated[ClientArgument | None, Field(description="Who the client is; only with `dialogue`")]
+Take: TypeAlias = Annotated[int, Field(ge=1, le=100, description="1 gives the kept answer; 2, 3, … ask for another")]
+IntakeId: TypeAlias = Annotated[str, Field(pattern=ID_PATTERN, description="A case, as list_intakes shows it")]
+MaybeAttitude: TypeAlias = Annotated[
+    Attitude | None, Field(description="Play the same client with another attitude than the case's")
+]
+MethodName: TypeAlias = Annotated[str, Field(description=f"How the counselor is written: {', '.join(METHODS)}")]
+MaxTurns: TypeAlias = Annotated[
+    int, Field(ge=1, le=200, description=f"Exchanges at which the session ends (the paper: {MAX_TURNS})")
+]
+MinTurns: TypeAlias = Annotated[
+    int, Field(ge=0, le=200, description=f"Exchanges before which the client cannot end it (default {MIN_TURNS})")
+]
+Seed: TypeAlias = Annotated[int | None, Field(description="Makes the models' sampling repeatable, where they can")]
+NewSessionId: TypeAlias = Annotated[
+    str | None,
+    Field(pattern=ID_PATTERN, description="Name the session yourself: the same call again finds the same session"),
+]
+Techniques: TypeAlias = Annotated[
+    list[Technique] | None, Field(description="The technique or techniques to use; without it they are selected")
+]
+WaitSeconds: TypeAlias = Annotated[
+    float, Field(ge=0, le=MAX_WAIT_S, description=f"How long to wait for the end, at most {MAX_WAIT_S} s")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a turn is written from: a stored session, or a dialogue that came with the call."""
+
+    team: Team
+    scene: Scene
+    place: Place
+    session: SessionRecord | None = None
+
+
+def check_text(text: str, name: str = "text") -> str:
+    """Return the text if it is a turn's.
+
+    Raises:
+        SessionRequestError: it is empty or too long.
+    """
+    if not text.strip():
+        raise SessionRequestError(f"{name} is empty: give one turn of plain text")
+    if len(text) > MAX_UTTERANCE_CHARS:
+        raise SessionRequestError(
+            f"{name} has {len(text):,} characters; a turn takes {MAX_UTTERANCE_CHARS:,} at most: shorten it"
+        )
+    return text
+
+
+def read_dialogue(given: Sequence[UtteranceArgument]) -> Dialogue:
+    """Return a dialogue that came with a call.
+
+    Raises:
+        SessionRequestError: it is empty or too long, or one speaker speaks twice in a row.
+    """
+    if not given:
+        raise SessionRequestError("dialogue is empty: give at least one turn, oldest first")
+    if len(given) > MAX_UTTERANCES:
+        raise SessionRequestError(f"dialogue has {len(given)} turns; {MAX_UTTERANCES} at most: leave out the oldest")
+    for place, (earlier, later) in enumerate(zip(given, given[1:], strict=False), 1):
+        if earlier.role == later.role:
+            raise SessionRequestError(
+                f"turns {place} and {place + 1} of dialogue are both the {later.role}'s: join them into one"
+            )
+    return tuple(
+        Utterance(Role(turn.role), check_text(turn.text, f"turn {place} of dialogue"))
+        for place, turn in enumerate(given, 1)
+    )
+
+
+async def find_source(
+    studio: Studio,
+    session_id: str | None,
+    dialogue: Sequence[UtteranceArgument] | None,
+    client: ClientArgument | None,
+    take: int = 1,
+) -> Source:
+    """Return where the next turn is written from.
+
+    Raises:
+        SessionRequestError: both or neither of session_id and dialogue; a dialogue that is none.
+        SessionNotFoundError: no such session.
+    """
+    if (session_id is None) == (dialogue is None):
+        both = "not both" if session_id else "one of the two is needed"
+        raise SessionRequestError(f"give session_id (start_session makes one) or dialogue: {both}")
+    if session_id is not None:
+        if client is not None:
+            raise SessionRequestError("client goes with dialogue; a session_id already says who the client is")
+        session = await studio.store.get_session(session_id)
+        return Source(studio.team_for(session), studio.scene_of(session), place_of(session, take), session)
+    turns = read_dialogue(dialogue or ())
+    scene = Scene(make_case(studio, client or ClientArgument(), turns), None, turns)
+    return Source(studio.team(), scene, Place(None, max(0, len(turns) // 2 - 1), take))
+
+
+def make_case(studio: Studio, client: ClientArgument, dialogue: Dialogue) -> Case:
+    """Return the case of a client that came with a call."""
+    information = check_text(client.information or "Not given", "client.information")
+    reason = check_text(client.reason or "Not given", "client.reason")
+    first = next((turn.text for turn in dialogue if turn.role is Role.CLIENT), "")
+    return Case(
+        client_information=information,
+        reason=reason,
+        intake_form=f"{information}\n\nReason for seeking counseling\n{reason}",
+        attitude=f"{client.attitude.value}: {studio.pack.attitudes[client.attitude]}",
+        opening=f"Client: {first}",
+    )
+
+
+def check_turn_of(source: Source, role: Role) -> None:
+    """Check that the dialogue waits for this speaker.
+
+    Raises:
+        SessionRequestError: it waits for the other.
+    """
+    check_speaker(source.scene.dialogue, role)
+
+
+def plan_argument(text: str | None) -> Plan | None:
+    """Return a plan that came with a call, or None."""
+    return Plan(None, check_text(text, "plan")) if text else None

@@ -1,0 +1,138 @@
+"""Intakes and datasets as tools: what sessions start from, and what they become."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated
+
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from magnet.errors import IntakeError
+from magnet.export import ExportFormat, export_session, licences_of
+from magnet.intake_files import bundled_intakes, parse_intakes
+from magnet.intakes import Attitude, Intake, IntakeForm
+from magnet.store.store import SessionFilter
+from magnet_tools.registry import READS, WRITES_ONCE, Ctx, Server, add_tool, result, runtime_of
+from magnet_tools.results import (
+    NOTICE,
+    AddedIntake,
+    AddedIntakesResult,
+    ExportResult,
+    IntakeListResult,
+    IntakeSummary,
+)
+
+MAX_INTAKE_CHARS = 8_000_000
+"""Longest text of intakes that one call takes."""
+
+MAX_EXPORT = 20
+"""Most sessions that one call exports: a host shows no more."""
+
+
+def register(server: Server) -> None:
+    """Add the library tools to the server."""
+    add_tool(server, list_intakes, "List intakes", READS)
+    add_tool(server, add_intakes, "Add intakes", WRITES_ONCE)
+    add_tool(server, export_sessions, "Export sessions", READS)
+
+
+async def list_intakes(
+    ctx: Ctx,
+    query: Annotated[str, Field(description="Only cases whose id, person or reason contains this")] = "",
+    attitude: Annotated[Attitude | None, Field(description="Only this attitude")] = None,
+    limit: Annotated[int, Field(ge=1, le=500)] = 30,
+    after: Annotated[str, Field(description="The next_after of the page before")] = "",
+) -> Annotated[CallToolResult, IntakeListResult]:
+    """List the cases a session can start from, bundled and stored, with who the client is and why they come."""
+    bundled = bundled_intakes()
+    stored = {intake.id: intake for intake in await runtime_of(ctx).studio.store.list_intakes()}
+    everything = sorted((stored | dict(bundled)).items())
+    wanted = (_summary(i, is_bundled=key in bundled) for key, i in everything if key > after)
+    found = [s for s in wanted if (attitude is None or s.attitude == attitude) and _matches(s, query)]
+    page = found[:limit]
+    shown = IntakeListResult(intakes=page, next_after=page[-1].id if len(found) > limit else None)
+    lines = [f"{s.id} ({s.attitude}): {s.who}. {s.reason}" for s in page]
+    return result(shown, "\n".join(lines) or "No such intake.")
+
+
+async def add_intakes(
+    ctx: Ctx,
+    text: Annotated[str, Field(description="JSON Lines of intakes, or a JSON list of cases in the paper's form")],
+    first_line: Annotated[int, Field(ge=1, description="Number of the text's first line, for messages")] = 1,
+    check_only: Annotated[bool, Field(description="Read and check, but store nothing")] = False,
+) -> Annotated[CallToolResult, AddedIntakesResult]:
+    """Read and store cases of your own, all or none of them, and return their ids."""
+    if len(text) > MAX_INTAKE_CHARS:
+        raise IntakeError(f"text has {len(text):,} characters; {MAX_INTAKE_CHARS:,} at most: add them in parts")
+    intakes = parse_intakes(text, first_line)
+    bundled = bundled_intakes()
+    for intake in intakes:
+        if intake.id in bundled and bundled[intake.id].digest != intake.digest:
+            raise IntakeError(f"the id {intake.id!r} is that of a bundled case with other content; rename yours")
+    if not check_only:
+        await runtime_of(ctx).studio.store.put_intakes(intakes)
+    added = [AddedIntake(id=i.id, client_id=i.client_id, attitude=i.attitude.value, digest=i.digest) for i in intakes]
+    done = "Checked" if check_only else "Stored"
+    return result(AddedIntakesResult(intakes=added, is_stored=not check_only), f"{done} {len(added)} intakes.")
+
+
+async def export_sessions(
+    ctx: Ctx,
+    format: Annotated[  # noqa: A002 the word every dataset tool uses
+        ExportFormat, Field(description="record, chat (messages), sharegpt, or reference (the paper's session_N.json)")
+    ] = "chat",
+    session_ids: Annotated[
+        list[str] | None, Field(max_length=MAX_EXPORT, description="These; without it, finished sessions by id")
+    ] = None,
+    method: Annotated[str | None, Field(description="Only this method; without session_ids")] = None,
+    limit: Annotated[int, Field(ge=1, le=MAX_EXPORT)] = 5,
+    after: Annotated[str, Field(description="The next_after of the page before")] = "",
+) -> Annotated[CallToolResult, ExportResult]:
+    """Return sessions as a dataset, JSON Lines, with the licences and engines behind them; a page at a time."""
+    store = runtime_of(ctx).studio.store
+    if session_ids is None:
+        listed = await store.list_sessions(SessionFilter("finished", method, None, after, limit))
+        ids = [summary.id for summary in listed]
+        next_after = ids[-1] if len(ids) == limit else None
+    else:
+        ids, next_after = session_ids, None
+    sessions = [await store.get_session(session_id) for session_id in ids]
+    lines = [json.dumps(export_session(session, format), ensure_ascii=False) for session in sessions]
+    shown = ExportResult(
+        format=format,
+        sessions=len(sessions),
+        examples=len(lines),
+        data="\n".join(lines),
+        licences=licences_of(sessions),
+        engines=sorted({session.engine for session in sessions}),
+        next_after=next_after,
+    )
+    return result(shown, "\n".join([f"{len(lines)} sessions as {format}. {NOTICE}", *lines]))
+
+
+def _summary(intake: Intake, *, is_bundled: bool) -> IntakeSummary:
+    return IntakeSummary(
+        id=intake.id,
+        client_id=intake.client_id,
+        attitude=intake.attitude.value,
+        who=_who(intake),
+        reason=intake.reason,
+        licence=intake.licence,
+        digest=intake.digest,
+        is_bundled=is_bundled,
+    )
+
+
+def _who(intake: Intake) -> str:
+    if isinstance(intake.form, IntakeForm):
+        return f"{intake.form.name}, {intake.form.age}, {intake.form.gender}, {intake.form.occupation}"
+    return ", ".join(_first_lines(intake.client_information.splitlines()))
+
+
+def _first_lines(lines: Iterable[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip()][:8]
+
+
+def _matches(summary: IntakeSummary, query: str) -> bool:
+    text = f"{summary.id} {summary.who} {summary.reason}".lower()
+    return query.lower() in text

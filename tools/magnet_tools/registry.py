@@ -1,0 +1,84 @@
+"""How a tool is registered: its title and hints, its foreseen errors, its text and structure."""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, ResourceLink, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+from magnet.errors import MagnetError
+from magnet.runtime import Runtime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Server: TypeAlias = MCPServer[Runtime]
+# The second parameter is the transport's request, of a type the SDK leaves open; no tool looks at it.
+Ctx: TypeAlias = Context[Runtime, Any]
+
+READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+"""Looks something up and changes nothing."""
+
+ASKS_MODEL = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=True)
+"""Asks a model and changes no session; asked again, it answers the same from what was kept."""
+
+WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+"""Adds something."""
+
+WRITES_ONCE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+"""Adds something once, however often it is called, and asks models for it."""
+
+GENERATES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+"""Adds something that a model writes."""
+
+STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+"""Ends something that runs."""
+
+
+def add_tool(
+    server: Server, function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations
+) -> None:
+    """Register a tool under its function's name; the docstring's first paragraph is what a model reads.
+
+    What the engine raises on purpose reaches the model as a `ToolError` with its text.
+    """
+    description = " ".join((function.__doc__ or "").split("\n\n", 1)[0].split())
+    server.add_tool(_tell_errors(function), title=title, description=description, annotations=annotations)
+
+
+def _tell_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    @functools.wraps(function)
+    async def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await function(*args, **kwargs)
+        except MagnetError as error:
+            raise ToolError(str(error)) from error
+
+    return told
+
+
+def result(structured: BaseModel, text: str, links: Sequence[ResourceLink] = ()) -> CallToolResult:
+    """Return what a person reads, the resources it points to, and what a program reads."""
+    return CallToolResult(
+        content=[TextContent(text=text), *links], structured_content=structured.model_dump(mode="json")
+    )
+
+
+def runtime_of(ctx: Ctx) -> Runtime:
+    """Return what the server's lifespan opened."""
+    return ctx.request_context.lifespan_context
+
+
+def session_link(session_id: str) -> ResourceLink:
+    """Return the link to a session's whole record."""
+    return ResourceLink(
+        name=session_id,
+        title=f"Session {session_id}",
+        uri=f"session://{session_id}",
+        mime_type="application/json",
+        description="The whole record: intake, plan, dialogue, candidates, usage, provenance",
+    )

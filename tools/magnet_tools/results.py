@@ -1,0 +1,223 @@
+"""What the tools return: the structure a program reads; the text a person reads is made beside it."""
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, Field
+
+from magnet.agents import Technique
+from magnet.config import REHEARSAL
+from magnet.dialogue import count_exchanges, next_speaker
+from magnet.records import (
+    Ending,
+    ErrorRecord,
+    PlanRecord,
+    SessionRecord,
+    SessionSummary,
+    Status,
+    TurnRecord,
+    UsageRecord,
+    UtteranceRecord,
+)
+
+NOTICE = "Synthetic session for research and training. Not care, not advice, not a real person."
+REHEARSAL_NOTICE = (
+    "Written by the rehearsal engine, which is not a language model. Set OPENAI_API_KEY, or OPENAI_BASE_URL and "
+    "MAGNET_LLM__MODEL, to have a model write."
+)
+
+
+class CandidateResult(BaseModel):
+    """One specialist's suggestion for the next counselor turn."""
+
+    technique: Technique
+    text: str
+    flags: list[str] = Field(description="What is wrong with the text, empty when nothing is")
+    engine: str
+    session_id: str | None
+
+
+class PlanResult(BaseModel):
+    """The CBT plan of a session."""
+
+    technique: str | None = Field(description="One of the twelve CBT techniques; null where none was named")
+    plan: str
+    flags: list[str]
+    engine: str
+    session_id: str | None
+
+
+class SelectionResult(BaseModel):
+    """The techniques chosen for the next counselor turn."""
+
+    techniques: list[Technique]
+    flags: list[str]
+    engine: str
+    session_id: str | None
+
+
+class UtteranceResult(BaseModel):
+    """One written turn."""
+
+    role: str
+    text: str
+    flags: list[str]
+    engine: str
+    session_id: str | None
+    ends_session: bool = Field(default=False, description="Whether the client wants to end here")
+
+
+class CounselorTurnResult(BaseModel):
+    """A whole counselor turn with its trace."""
+
+    text: str
+    techniques: list[Technique]
+    candidates: dict[Technique, str]
+    flags: list[str]
+    engine: str
+    session_id: str | None
+    is_added: bool = Field(description="Whether the turn now stands in the session")
+
+
+class SessionResult(BaseModel):
+    """A session as it stands."""
+
+    session_id: str
+    status: Status
+    ended_by: Ending | None
+    method: str
+    intake_id: str
+    attitude: str
+    engine: str
+    exchanges: int
+    max_turns: int
+    next_speaker: str | None = Field(description="Whose turn it is; null once the session has ended")
+    plan: PlanRecord | None
+    dialogue: list[UtteranceRecord]
+    turns: list[TurnRecord] = Field(description="Techniques, candidates and flags by exchange, when asked for")
+    usage: UsageRecord
+    error: ErrorRecord | None
+    parent_id: str | None
+    resource: str
+    notice: str = NOTICE
+
+
+class SessionListResult(BaseModel):
+    """Sessions, a page at a time."""
+
+    sessions: list[SessionSummary]
+    next_after: str | None = Field(description="Give this as `after` for the next page; null at the end")
+
+
+class IntakeSummary(BaseModel):
+    """A case in one line."""
+
+    id: str
+    client_id: str
+    attitude: str
+    who: str
+    reason: str
+    licence: str | None
+    digest: str
+    is_bundled: bool
+
+
+class IntakeListResult(BaseModel):
+    """Cases, a page at a time."""
+
+    intakes: list[IntakeSummary]
+    next_after: str | None = Field(description="Give this as `after` for the next page; null at the end")
+
+
+class AddedIntake(BaseModel):
+    """A case that was read."""
+
+    id: str
+    client_id: str
+    attitude: str
+    digest: str
+
+
+class AddedIntakesResult(BaseModel):
+    """The cases that were read, in the order of the file."""
+
+    intakes: list[AddedIntake]
+    is_stored: bool
+
+
+class ExportResult(BaseModel):
+    """Sessions as a dataset."""
+
+    format: str
+    sessions: int
+    examples: int
+    data: str = Field(description="JSON Lines")
+    licences: list[str]
+    engines: list[str]
+    next_after: str | None = Field(description="Give this as `after` for the next page; null at the end")
+    notice: str = NOTICE
+
+
+def session_result(session: SessionRecord, *, with_dialogue: bool = True, with_trace: bool = False) -> SessionResult:
+    """Return a session as a tool shows it."""
+    is_running = session.status == "running"
+    return SessionResult(
+        session_id=session.id,
+        status=session.status,
+        ended_by=session.ended_by,
+        method=session.method,
+        intake_id=session.intake_id,
+        attitude=session.attitude.value,
+        engine=session.engine,
+        exchanges=count_exchanges(session.utterances),
+        max_turns=session.max_turns,
+        next_speaker=next_speaker(session.utterances).value if is_running else None,
+        plan=session.plan,
+        dialogue=list(session.dialogue) if with_dialogue else [],
+        turns=list(session.turns) if with_trace else [],
+        usage=session.usage,
+        error=session.error,
+        parent_id=session.parent_id,
+        resource=f"session://{session.id}",
+    )
+
+
+def session_text(shown: SessionResult) -> str:
+    """Return a session as a person reads it: where it stands, then what was said."""
+    ended = f" ({shown.ended_by})" if shown.ended_by else ""
+    lines = [
+        f"Session {shown.session_id}: {shown.status}{ended}, {shown.exchanges} of {shown.max_turns} exchanges, "
+        f"method {shown.method}, client {shown.intake_id} ({shown.attitude})."
+    ]
+    if shown.error:
+        lines.append(f"Error: {shown.error.message}")
+    if shown.next_speaker:
+        lines.append(f"Next: the {shown.next_speaker}.")
+    lines.append(shown.notice)
+    if shown.engine == REHEARSAL:
+        lines.append(REHEARSAL_NOTICE)
+    if shown.plan:
+        lines.append(f"\nPlan ({shown.plan.technique or 'no technique named'}):\n{shown.plan.text}")
+    if shown.dialogue:
+        lines.append("\n" + transcript(shown.dialogue))
+    lines.extend(_trace_lines(shown.turns))
+    return "\n".join(lines)
+
+
+def transcript(dialogue: Iterable[UtteranceRecord]) -> str:
+    """Return the dialogue, a line per turn."""
+    return "\n".join(f"{utterance.role.capitalize()}: {utterance.text}" for utterance in dialogue)
+
+
+def _trace_lines(turns: Iterable[TurnRecord]) -> Iterable[str]:
+    for turn in turns:
+        chosen = ", ".join(technique.title for technique in turn.techniques) or "none selected"
+        yield f"\nExchange {turn.index + 1}: {chosen}" + (f" [{', '.join(turn.flags)}]" if turn.flags else "")
+        yield from (f"  {technique.title}: {text}" for technique, text in turn.candidates.items())
+
+
+def flagged(text: str, flags: Iterable[str], engine: str) -> str:
+    """Return a written text with what has to be said about it."""
+    notes = [f"Flagged: {', '.join(flags)}"] if flags else []
+    if engine == REHEARSAL:
+        notes.append(REHEARSAL_NOTICE)
+    return "\n\n".join([text, *notes])

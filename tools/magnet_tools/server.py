@@ -1,0 +1,64 @@
+"""The MCP server: every tool and resource over one runtime."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+
+from mcp.server import MCPServer
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+
+from magnet import __version__
+from magnet.config import Settings
+from magnet.llm.models import BackendFactory
+from magnet.runtime import Runtime, open_runtime
+from magnet_tools import library_tools, resources, session_tools, technique_tools
+from magnet_tools.registry import Server
+
+RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
+"""Gives the runtime for as long as the server runs."""
+
+INSTRUCTIONS = """\
+MAGneT writes synthetic counseling sessions for research and training. It is not care: never present its output as \
+help to a real person.
+Whole sessions: list_intakes, then generate_session (returns at once), then get_session with wait_seconds until it \
+has ended; session://{id} is the whole record.
+Turn by turn: start_session; plan_session; then for each counselor turn select_techniques and the five specialists \
+(reflect, question, suggest_solution, normalize, psychoeducate), compose_response, add_turn; for each client turn \
+simulate_client, add_turn. counselor_turn does a whole counselor turn at once.
+To explore: branch_session copies a session up to an exchange, counselor_turn takes techniques, and `take` asks for \
+another answer."""
+
+
+def build_server(
+    settings: Settings,
+    *,
+    backend_factory: BackendFactory | None = None,
+    opener: RuntimeOpener | None = None,
+    auth: AuthSettings | None = None,
+    token_verifier: TokenVerifier | None = None,
+) -> Server:
+    """Return the server; models, prompts and store are opened when it starts to run.
+
+    `backend_factory` replaces the configured endpoints, for tests and for embedding; `opener` gives a runtime
+    that something else holds open, such as a web app that shares it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Runtime]) -> AsyncGenerator[Runtime, None]:
+        async with opener() if opener else open_runtime(settings, backend_factory) as runtime:
+            yield runtime
+
+    server: Server = MCPServer(
+        "magnet",
+        title="MAGneT counseling sessions",
+        instructions=INSTRUCTIONS,
+        version=__version__,
+        lifespan=lifespan,
+        auth=auth,
+        token_verifier=token_verifier,
+        log_level="WARNING",
+    )
+    for module in (technique_tools, session_tools, library_tools, resources):
+        module.register(server)
+    return server
