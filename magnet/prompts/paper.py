@@ -50,6 +50,7 @@ VARIABLES: Mapping[str, str] = {
 """The authors' name of a variable → ours."""
 
 _HEADER = re.compile(r"<\|start_header_id\|>(system|user|assistant)<\|end_header_id\|>(?:\r?\n){0,2}")
+_BEGIN = "<|begin_of_text|>"
 _END = "<|eot_id|>"
 
 
@@ -65,7 +66,7 @@ def load_paper_prompts(folder: Path) -> tuple[Mapping[str, Prompt], Mapping[str,
     """Return the prompts found, by our names, and the file expected for every name.
 
     Raises:
-        PromptError: a file names a variable that the paper's method does not have.
+        PromptError: a file cannot be read, or names a variable that the paper's method does not have.
     """
     found = {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
     prompts = {name: _load(name, path) for name, path in found.items()}
@@ -73,14 +74,21 @@ def load_paper_prompts(folder: Path) -> tuple[Mapping[str, Prompt], Mapping[str,
 
 
 def _load(name: str, path: Path) -> Prompt:
-    # newline="" keeps every character as the authors wrote it.
-    with path.open(encoding="utf-8", newline="") as file:
-        templates = tuple(_messages(file.read()))
+    templates = tuple(_messages(_read(path), path))
     renamed: Templates = tuple((role, _rename(template, name, path)) for role, template in templates)
     return Prompt(name, path.name, f"MAGneT authors' {path.name}", used_variables(renamed), renamed)
 
 
-def _messages(text: str) -> list[tuple[ChatRole, str]]:
+def _read(path: Path) -> str:
+    try:
+        # newline="" keeps every character as the authors wrote it.
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"cannot read the prompt {path}: {error}") from error
+
+
+def _messages(text: str, path: Path) -> list[tuple[ChatRole, str]]:
     """Cut the text at the Llama-3 headers; a file without them is one user message.
 
     The closing assistant header only opens the model's answer, so it becomes no message.
@@ -88,6 +96,8 @@ def _messages(text: str) -> list[tuple[ChatRole, str]]:
     headers = list(_HEADER.finditer(text))
     if not headers:
         return [("user", text)]
+    if text[: headers[0].start()].replace(_BEGIN, "").strip():
+        raise PromptError(f"{path}: text stands before the first <|start_header_id|>, where no model would see it")
     messages: list[tuple[ChatRole, str]] = []
     for place, header in enumerate(headers):
         stop = headers[place + 1].start() if place + 1 < len(headers) else len(text)

@@ -1,0 +1,81 @@
+"""The rehearsal engine: a deterministic, offline stand-in for a language model. It is NOT an LLM.
+
+It writes plausible, technique-shaped utterances from phrase tables and from the dialogue itself, so that sessions,
+tests and demonstrations run at once, without a key and without a network. The same agent, values, seed and take give
+the same answer. It refuses to judge: scores need a model that reads.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from magnet.agents import Technique
+from magnet.errors import RequestRefusedError
+from magnet.llm import Choice, Completion, Request, Usage
+from magnet.llm.rehearsal.client import reply
+from magnet.llm.rehearsal.composer import compose, converse
+from magnet.llm.rehearsal.counselor import write_candidate
+from magnet.llm.rehearsal.scene import Scene, read_scene
+from magnet.llm.rehearsal.steering import plan, select
+
+__all__ = ["rehearse"]
+
+_MODEL = "rehearsal"
+_SPARE_TRIES = 30
+
+
+def _specialist(technique: Technique) -> Callable[[Scene], str]:
+    def write(scene: Scene) -> str:
+        return write_candidate(scene, technique)
+
+    return write
+
+
+_WRITERS: Mapping[str, Callable[[Scene], str]] = MappingProxyType(
+    {
+        "planner": plan,
+        "technique_selector": select,
+        "composer": compose,
+        "counselor": converse,
+        "client": reply,
+        **{technique.value: _specialist(technique) for technique in Technique},
+    }
+)
+
+
+async def rehearse(request: Request) -> Completion:
+    """Answer one request, with `n` different choices where that many can be found.
+
+    `usage` is an estimate: words between blanks, not tokens of any model.
+
+    Raises:
+        RequestRefusedError: for an agent that judges, or one that is unknown.
+    """
+    write = _WRITERS.get(request.agent)
+    if write is None:
+        raise RequestRefusedError(
+            "the rehearsal engine does not judge: scales need an LLM; "
+            "set OPENAI_API_KEY, or OPENAI_BASE_URL and MAGNET_LLM__MODEL"
+        )
+    texts = _write_choices(request, write)
+    usage = Usage(
+        prompt_tokens=sum(_count_words(message.content) for message in request.messages),
+        completion_tokens=sum(map(_count_words, texts)),
+    )
+    return Completion(tuple(map(Choice, texts)), usage, _MODEL)
+
+
+def _write_choices(request: Request, write: Callable[[Scene], str]) -> list[str]:
+    texts: list[str] = []
+    for salt in range(3 * request.n + _SPARE_TRIES):
+        text = write(read_scene(request, salt))
+        if text not in texts:
+            texts.append(text)
+        if len(texts) >= request.n:
+            break
+    # Fewer different answers exist than were asked for (a selector has some twenty): the rest repeat the first ones.
+    return [texts[i % len(texts)] for i in range(max(1, request.n))]
+
+
+def _count_words(text: str) -> int:
+    # Counting blanks is ten times cheaper than splitting, and an estimate all the same.
+    return text.count(" ") + text.count("\n") + 1 if text else 0
