@@ -14,12 +14,13 @@ An environment variable wins over the file; the two `OPENAI_…` variables fill 
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from magnet.agents import ModelRole
 from magnet.errors import SettingsError
@@ -60,6 +61,14 @@ class ModelTable(_Table):
     concurrency: int | None = Field(default=None, ge=1, description="Calls at once to this endpoint")
     retries: int | None = Field(default=None, ge=0, description="Tries after the first, for faults that pass")
     price: Price | None = None
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        # Whoever puts the key here finds it in every message that names the variable.
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError("it is the name of the variable that holds the key (capitals, digits, _), never the key")
+        return name
 
 
 class SettingsFile(_Table):
@@ -173,7 +182,10 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
         *tables, key = name.removeprefix("MAGNET_").lower().split("__")
         table = settings
         for part in tables:
-            table = cast(dict[str, object], table.setdefault(part, {}))
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"setting {part} is given both whole and by parts: unset MAGNET_{part.upper()}")
+            table = cast(dict[str, object], inner)
         table[key] = _parse_value(value)
     return settings
 
@@ -203,12 +215,14 @@ def _validate(given: dict[str, object], source: str) -> SettingsFile:
     try:
         return SettingsFile.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt name comes before what it leaves missing.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         path = [str(part) for part in first["loc"]]
         name = ".".join(path)
         if first["type"] != "extra_forbidden":
-            raise SettingsError(f"setting {name} (from {source}) is wrong: {first['msg']}") from error
-        table: type[BaseModel] = SettingsFile if len(path) == 1 else ModelTable
+            reason = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"setting {name} (from {source}) is wrong: {reason}") from error
+        table = (SettingsFile, ModelTable, Price)[min(len(path), 3) - 1]
         near = difflib.get_close_matches(path[-1], table.model_fields, n=1)
         known = f"did you mean {near[0]}?" if near else f"known here: {', '.join(table.model_fields)}"
         variable = "MAGNET_" + "__".join(path).upper()
@@ -227,7 +241,7 @@ def _resolve(role: ModelRole, table: ModelTable, environ: Mapping[str, str]) -> 
     key_env = table.api_key_env or "OPENAI_API_KEY"
     key = environ.get(key_env, "")
     base_url = table.base_url or environ.get("OPENAI_BASE_URL") or ""
-    engine = _choose_engine(table, has_endpoint=bool(base_url or key))
+    engine = _choose_engine(table, has_endpoint=bool(base_url or key or table.api_key_env))
     if engine == REHEARSAL:
         base_url, key, model = "", "", REHEARSAL
     else:
@@ -263,9 +277,14 @@ def _choose_engine(table: ModelTable, *, has_endpoint: bool) -> Engine:
     return "openai" if has_endpoint else "rehearsal"
 
 
+def show_address(base_url: str) -> str:
+    """Return an address as messages may show it: without user and password."""
+    return re.sub(r"(?<![^/])[^/@]*@", "", base_url)
+
+
 def _check_endpoint(model: ModelSettings, *, lacks_key: bool) -> None:
-    where = model.base_url
-    if not where.startswith(("http://", "https://")):
+    where = show_address(model.base_url)
+    if not model.base_url.startswith(("http://", "https://")):
         raise SettingsError(f"base_url {where!r} must start with http:// or https:// (MAGNET_LLM__BASE_URL)")
     # Generating needs no judge, so a judge without a model is told only when something is to be judged.
     if not model.model and model.role != "judge":

@@ -5,6 +5,7 @@
     │   ├── SettingsError          a setting, environment variable or magnet.toml
     │   ├── IntakeError            an intake form or a file of them
     │   ├── PromptError            a prompt file, a pack, or a value for one
+    │   ├── SessionFileError       a file, folder or store of sessions that cannot be read
     │   └── SessionRequestError    a request that the session, as it stands, cannot take
     │       └── SessionNotFoundError
     ├── StoreError                 the database cannot be opened, read or written
@@ -53,6 +54,12 @@ class PromptError(InputError):
     kind = "prompt"
 
 
+class SessionFileError(InputError):
+    """A file, folder or store of sessions cannot be read, or holds none."""
+
+    kind = "session_file"
+
+
 class SessionRequestError(InputError):
     """The session, as it stands, cannot take this request (finished, wrong speaker, unknown method)."""
 
@@ -72,10 +79,15 @@ class StoreError(MagnetError):
 
 
 class ModelError(MagnetError):
-    """A model call did not end in an answer."""
+    """A model call did not end in an answer; `retry_after_s` is how long the endpoint asked to be left alone."""
 
     kind = "model"
     is_transient = False
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        """Keep the seconds beside the message; None where the endpoint named no time."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EndpointUnreachableError(ModelError):
@@ -86,15 +98,10 @@ class EndpointUnreachableError(ModelError):
 
 
 class RateLimitedError(ModelError):
-    """The endpoint answered 429; `retry_after_s` is what it asked for, where it asked."""
+    """The endpoint answered 429."""
 
     kind = "rate_limited"
     is_transient = True
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        """Keep the seconds beside the message; None where the endpoint named no time."""
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class EndpointFaultError(ModelError):

@@ -107,7 +107,7 @@ def _whole_object(text: str) -> object | None:
     """Return the object if the whole text is one that spans several lines, else None."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -116,7 +116,10 @@ def _load(text: str, name: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if name.startswith("line") else f"line {error.lineno}, column {error.colno}"
-        raise IntakeError(f"{name} is not valid JSON ({error.msg} at {place})") from error
+        raise IntakeError(f"{name} is not valid JSON ({place}: {error.msg})") from error
+    # JSON all the same, but a number of thousands of digits, or brackets in brackets without end.
+    except (ValueError, RecursionError) as error:
+        raise IntakeError(f"{name} is not an intake: it is nested too deeply, or holds a number too long") from error
 
 
 def _from_case(case: Mapping[str, object], number: int) -> dict[str, object]:

@@ -1,17 +1,19 @@
 """Reading model answers: pure functions from text to a plan, techniques or an utterance.
 
 Each returns a `Reading`: the value, and the problem that makes the answer worth asking for again, if any.
+None raises, whatever the text.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 from magnet.agents import CBT_TECHNIQUES, Technique
 from magnet.dialogue import Role
 from magnet.llm import Choice
+from magnet.plain_text import END_MARKER, drop_fence, drop_tokens, find_records, parse_json, strip_utterance
 
 T = TypeVar("T")
 
@@ -45,50 +47,48 @@ class ClientLine:
     has_end_marker: bool
 
 
-_LABELS: Mapping[Role, str] = {Role.COUNSELOR: "Counselor|Counsellor|Therapist", Role.CLIENT: "Client|Patient"}
-_DECORATION = r"[*_#>\s\"“'\[(]*"
-_LINE_LABEL = {
-    role: re.compile(rf"^{_DECORATION}(?:{label})\b[*_\])]*[ \t]*[:：][*_]*[ \t]*", re.MULTILINE | re.IGNORECASE)
-    for role, label in _LABELS.items()
-}
-# Inside a line only a capitalised label after the end of a sentence counts: "my client: a bank" is speech.
-_INLINE_LABEL = {
-    role: re.compile(rf"(?<=[.!?…\"”*])[ \t]+\*{{0,2}}(?:{label})\*{{0,2}}:") for role, label in _LABELS.items()
-}
-_PREAMBLE = re.compile(
-    r"\A\s*(?:(?:sure|certainly|of course|absolutely|okay|ok|great)[,!.:]*\s+)?"
-    r"(?:here(?:'s|’s| is| are)|this is|below is|(?:the|a|my)(?: possible| suggested| next| final)+)\b"
-    r"[^\n:]{0,80}?\b(?:utterances?|responses?|reply|replies|turns?|messages?|answers?|candidates?|statements?|versions?)\b"
-    r"[^\n:]{0,60}:\s*",
-    re.IGNORECASE,
-)
-_END_MARKER = re.compile(r"\[\s*/?\s*END\s*\]", re.IGNORECASE)
-_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>|</s>|\[/?INST\]")
-_QUOTES = (('"', '"'), ("“", "”"), ("«", "»"), ("„", "“"), ("'", "'"))
-_MESSAGE_FIELD = re.compile(
-    r"""['"](?:message|text|content|utterance)['"]\s*:\s*(['"])(?P<text>.+)\1\s*[,}\]]""", re.DOTALL
-)
-
 _CBT_LABEL = re.compile(
-    r"^\W*(?:(?:selected|chosen|appropriate)\s+)?(?:CBT\s+)?technique\W*?[:：]\W*(.+)$", re.I | re.M
+    r"^\W*(?:(?:selected|chosen|appropriate|suggested)\s+)?(?:CBT\s+)?technique\W*?[:：]\W*(?P<name>.+)$", re.I | re.M
 )
 _PLAN_LABEL = re.compile(
-    r"^\W*(?:counsell?ing\s+)?plan(?:ning)?\b[^\n:：]{0,60}[:：][*_ \t]*", re.IGNORECASE | re.MULTILINE
+    r"^\W*(?:(?:counsell?ing|session|treatment|therapy|CBT)\s+)*plan(?:ning)?(?:\s+for\b[^\n:：]{0,60})?"
+    r"[*_ \t]*(?:[:：][*_ \t]*|$)",
+    re.IGNORECASE | re.MULTILINE,
 )
+_CBT_SPELLINGS: Mapping[str, str] = {
+    **{name: name for name in CBT_TECHNIQUES},
+    "Pie Chart": "Pie Chart Technique",
+    "Decatastrophising": "Decatastrophizing",
+    "Behavioral Experiment": "Behavior Experiment",
+    "Behavioural Experiment": "Behavior Experiment",
+    "Behaviour Experiment": "Behavior Experiment",
+    "Problem-Solving": "Problem-Solving Skills Training",
+    "Pros and Cons": "Pros and Cons Analysis",
+    "Graded Exposure": "Systematic Exposure",
+}
+
 _TECHNIQUE = re.compile(
-    r"(?P<reflection>\breflect(?:ions?|ing|ive listening)\b)"
+    r"(?P<reflection>\breflect(?:ions?|ing|ive listening)?\b)"
     r"|(?P<questioning>\bquestion(?:s|ing)?\b)"
     r"|(?P<solution>\bsolutions?\b(?:[ -]provision)?|\bproblem[ -]solving\b)"
     r"|(?P<normalization>\bnormali[sz](?:ation|ing)\b)"
     r"|(?P<psychoeducation>\bpsycho[ -‐‑]?education\b)",
     re.IGNORECASE,
 )
-_BETWEEN_NAMES = re.compile(r"\band\b|\btechniques?\b|\bagents?\b|[\W\d_]", re.IGNORECASE)
+# "The client's question" names no technique; "Questioning" does, and so does "Solution".
+_PASSING_WORD = re.compile(r"\b(?:reflect(?:ing)?|questions?|solutions?|normali[sz]ing)\b(?![ -]provision)")
+_BETWEEN_NAMES = re.compile(r"\b(?:and|selected|chosen|final|next|answer|agents?|techniques?)\b|[\W\d_]", re.IGNORECASE)
+_TECHNIQUE_FIELD = re.compile(r"""['"](?:\w+_)?techniques?['"]\s*:\s*(\[[^\]]*\]|"[^"]*"|'[^']*')""", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"\b(?:not|no|never|nor|avoid(?:ing)?|without|rather than|instead of|don['’]t|isn['’]t|skip(?:ping)?)\b"
+    r".*?(?=[.;,:!?\n]|\bbut\b|\Z)",
+    re.IGNORECASE,
+)
 
 
 def read_utterance(choice: Choice, role: Role) -> Reading[str]:
-    """Return one turn of plain text: no role label, wrapping quotes or preamble, nothing of the other speaker, one line."""
-    text = _strip_utterance(choice.text, role)
+    """Return one turn of plain text: no label, wrapping quotes or preamble, nothing of the other speaker, one line."""
+    text = strip_utterance(choice.text, role)
     return Reading(text, _find_problem(choice, text))
 
 
@@ -97,19 +97,19 @@ def read_client_line(choice: Choice) -> Reading[ClientLine]:
 
     Source: the paper's client ends a session with `[/END]`.
     """
-    without = _END_MARKER.sub(" ", choice.text)
-    text = _strip_utterance(without, Role.CLIENT)
-    return Reading(ClientLine(text, without != choice.text), _find_problem(choice, text))
+    reading = read_utterance(choice, Role.CLIENT)
+    has_end_marker = END_MARKER.search(drop_tokens(choice.text)) is not None
+    return Reading(ClientLine(reading.value, has_end_marker), reading.problem)
 
 
 def read_plan(choice: Choice) -> Reading[Plan]:
     """Return the plan; its technique is matched to the twelve, whatever the case or decoration."""
-    text = _SPECIAL_TOKEN.split(choice.text.strip(), maxsplit=1)[0]
+    text = _unwrap_plan(drop_fence(drop_tokens(choice.text)))
     label = _CBT_LABEL.search(text)
-    technique = _match_cbt(label.group(1)) if label else None
+    technique = _match_cbt(label["name"]) if label else None
     heading = _PLAN_LABEL.search(text, label.end() if label else 0)
     body = text[heading.end() :] if heading else text[label.end() :] if label else text
-    plan = Plan(technique or _match_cbt(text), body.strip(" \n\t*_"))
+    plan = Plan(technique or _match_cbt(text), body.strip())
     problem = _find_problem(choice, plan.text)
     return Reading(plan, "unreadable" if problem is None and plan.technique is None else problem)
 
@@ -117,13 +117,15 @@ def read_plan(choice: Choice) -> Reading[Plan]:
 def read_techniques(choice: Choice) -> Reading[tuple[Technique, ...]]:
     """Return the techniques the answer names, in its order, each once.
 
-    A line of nothing but names wins over names mentioned in an explanation.
+    Lines of nothing but names win over names mentioned in an explanation, the last such lines over earlier ones.
     """
-    clean = [line for line in choice.text.splitlines() if _TECHNIQUE.search(line) and _is_only_names(line)]
-    named = _find_techniques(clean[-1] if clean else choice.text)
-    if named:
-        return Reading(named, "truncated" if choice.is_cut_off else None)
-    return Reading((), _find_problem(choice, choice.text.strip()) or "unreadable")
+    text = drop_tokens(choice.text)
+    if field := _TECHNIQUE_FIELD.search(text):
+        text = field[1]
+    lines = _last_lines_of_names(text)
+    named = _list_techniques(lines) if lines else _find_in_explanation(text)
+    problem = _find_problem(choice, text)
+    return Reading(named, problem or (None if named else "unreadable"))
 
 
 def _find_problem(choice: Choice, text: str) -> Problem | None:
@@ -134,72 +136,42 @@ def _find_problem(choice: Choice, text: str) -> Problem | None:
     return "truncated" if choice.is_cut_off else None
 
 
-def _strip_utterance(raw: str, role: Role) -> str:
-    text = _SPECIAL_TOKEN.split(_unwrap_json(raw.strip()), maxsplit=1)[0]
-    text = _PREAMBLE.sub("", text, count=1)
-    text = _keep_own_words(text, role)
-    text = " ".join(text.replace("```", " ").split())
-    return _strip_quotes(text)
-
-
-def _keep_own_words(text: str, role: Role) -> str:
-    """Drop the speaker's own labels, and everything from the other speaker's label on."""
-    own, other = _LINE_LABEL[role], _LINE_LABEL[role.other]
-    lead = other.match(text)
-    if lead and (first_own := own.search(text)):
-        # The model wrote the other side first, then its own turn.
-        text = text[first_own.start() :]
-    cuts = [match.start() for pattern in (other, _INLINE_LABEL[role.other]) if (match := pattern.search(text))]
-    text = text[: min(cuts)] if cuts else text
-    return own.sub("", text)
-
-
-def _unwrap_json(text: str) -> str:
-    """Return the message of an answer like {"role": "counselor", "message": "…"}, else the text itself."""
-    if not text.startswith(("{", "[")):
-        return text
-    try:
-        value: object = json.loads(text)
-    except json.JSONDecodeError:
-        match = _MESSAGE_FIELD.search(text)
-        return match["text"] if match else text
-    if isinstance(value, list) and value:
-        value = cast(list[object], value)[-1]
-    if isinstance(value, dict):
-        record = cast(dict[str, object], value)
-        found = (record[key] for key in ("message", "text", "content", "utterance", "response") if key in record)
-        return str(next(found, text))
-    return text
-
-
-def _strip_quotes(text: str) -> str:
-    for opening, closing in _QUOTES:
-        inside = text[1:-1]
-        if (
-            len(text) > 1
-            and text[0] == opening
-            and text[-1] == closing
-            and closing not in inside
-            and opening not in inside
-        ):
-            return inside.strip()
+def _unwrap_plan(text: str) -> str:
+    """Return a plan given as {"cbt_technique": …, "plan": …} in the form that prompts ask for, else the text itself."""
+    for record in find_records(parse_json(text)):
+        technique = next((value for key, value in record.items() if "technique" in key), None)
+        steps = next((value for key, value in record.items() if "plan" in key), None)
+        if technique and steps:
+            lines = cast(list[object], steps) if isinstance(steps, list) else [steps]
+            return f"CBT technique: {technique}\nCounseling plan:\n" + "\n".join(map(str, lines))
     return text
 
 
 def _match_cbt(text: str) -> str | None:
-    folded = re.sub(r"[^a-z]+", " ", text.lower())
-    found = [(folded.find(_fold(name)), name) for name in CBT_TECHNIQUES if _fold(name) in folded]
+    folded = _fold(text)
+    found = [(place, name) for spelling, name in _CBT_SPELLINGS.items() if (place := folded.find(_fold(spelling))) >= 0]
     return min(found)[1] if found else None
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"[^a-z]+", " ", name.lower())
+    return re.sub(r"[^a-z]+", " ", name.lower().replace("&", " and "))
+
+
+def _last_lines_of_names(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    from_last = dropwhile(lambda line: not _is_only_names(line), reversed(lines))
+    return "\n".join(reversed([*takewhile(_is_only_names, from_last)]))
 
 
 def _is_only_names(line: str) -> bool:
-    return not _BETWEEN_NAMES.sub("", _TECHNIQUE.sub("", line))
+    return _TECHNIQUE.search(line) is not None and not _BETWEEN_NAMES.sub("", _TECHNIQUE.sub("", line))
 
 
-def _find_techniques(text: str) -> tuple[Technique, ...]:
-    names = (match.lastgroup for match in _TECHNIQUE.finditer(text))
-    return tuple(dict.fromkeys(Technique(name) for name in names if name))
+def _find_in_explanation(text: str) -> tuple[Technique, ...]:
+    """Return the techniques that whole sentences name, those they argue against left out."""
+    affirmed = _NEGATED.sub(" ", text)
+    return _list_techniques(_PASSING_WORD.sub(" ", affirmed)) or _list_techniques(affirmed)
+
+
+def _list_techniques(text: str) -> tuple[Technique, ...]:
+    return tuple(dict.fromkeys(Technique(str(match.lastgroup)) for match in _TECHNIQUE.finditer(text)))

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from magnet.config import Settings
+from magnet.evaluation.comparison_jobs import Comparisons, open_comparisons
+from magnet.evaluation.jobs import Evaluations, open_evaluations
 from magnet.llm.models import BackendFactory, open_models
 from magnet.pipeline.generation import Jobs, open_jobs
 from magnet.pipeline.studio import Studio
@@ -14,17 +16,19 @@ from magnet.store.store import open_store
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The studio and the jobs that generate in it."""
+    """The studio, the jobs that generate in it, and the evaluations and comparisons of what they wrote."""
 
     studio: Studio
     jobs: Jobs
+    evaluations: Evaluations
+    comparisons: Comparisons
 
 
 @asynccontextmanager
 async def open_runtime(
     settings: Settings, backend_factory: BackendFactory | None = None
 ) -> AsyncGenerator[Runtime, None]:
-    """Open models, store and jobs.
+    """Open models, store, jobs and evaluations.
 
     `backend_factory` replaces the configured endpoints, for tests and for embedding.
 
@@ -35,5 +39,9 @@ async def open_runtime(
     pack = load_pack(settings.prompts)
     async with open_models(settings, backend_factory) as models, open_store(settings.store) as store:
         studio = Studio(settings, pack, models, store)
-        async with open_jobs(studio) as jobs:
-            yield Runtime(studio, jobs)
+        async with (
+            open_jobs(studio) as jobs,
+            open_evaluations(studio) as evaluations,
+            open_comparisons(studio) as comparisons,
+        ):
+            yield Runtime(studio, jobs, evaluations, comparisons)

@@ -72,6 +72,7 @@ class Request:
 
     `agent`, `take`, `values` and `address` stay on this side of the wire: `values` are what the prompt was
     filled with (the rehearsal engine writes from them), `address` tells the recording layer where the call belongs.
+    `schema` is the JSON Schema, as text, that the answer is to follow where the endpoint can make it.
     """
 
     agent: str
@@ -81,6 +82,7 @@ class Request:
     max_tokens: int | None = None
     seed: int | None = None
     n: int = 1
+    schema: str | None = None
     take: int = 1
     values: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     address: Address | None = None
@@ -107,6 +109,8 @@ class Request:
             self.max_tokens,
             self.seed,
             self.n,
+            # Only where there is one, so that free text keeps the digest it is stored under.
+            *([self.schema] if self.schema else []),
         )
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 

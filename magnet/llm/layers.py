@@ -39,7 +39,7 @@ def retry(
     """Return the backend with `retries` further tries after a fault that may pass, three times as many after a 429.
 
     The two are counted apart, so that waiting for a busy endpoint leaves the tries for faults untouched.
-    Waits double from 0.5 s to 30 s, each drawn between zero and that; what a 429 asks for comes before it.
+    Waits double from 0.5 s to 30 s, each drawn between zero and that; what the endpoint asks for comes before it.
     """
 
     async def retried(request: Request) -> Completion:
@@ -67,7 +67,7 @@ def retry(
 
 def _choose_wait(error: ModelError, seen: int, drawn: float) -> float:
     """Return seconds to wait: a random share of the doubled wait, after what the endpoint asked for."""
-    asked_s = (error.retry_after_s or 0.0) if isinstance(error, RateLimitedError) else 0.0
+    asked_s = error.retry_after_s or 0.0
     # The exponent is bounded because a float is not: 2**1024 overflows. At 6 the wait is at its longest anyway.
     longest_s = min(_LONGEST_WAIT_S, _BASE_WAIT_S * 2 ** min(seen, 6))
     # On top, because calls that were all told the same second would otherwise all come back in it.

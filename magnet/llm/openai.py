@@ -5,6 +5,7 @@ body is often not quite what the SDK's types promise.
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -271,8 +272,7 @@ class _Endpoint:
         if failure == "key" and self.settings.api_key.get_secret_value() == _KEY_IS_MISSING:
             failure = "keyless"
         explained = self._explain(failure, model, said=refusal.message, status=refusal.status)
-        if isinstance(explained, RateLimitedError):
-            explained.retry_after_s = read_retry_after(error.response.headers)
+        explained.retry_after_s = read_retry_after(error.response.headers)
         return explained
 
     def _explain(self, failure: _Failure, model: str, said: str = "", status: int = 0) -> ModelError:
@@ -298,9 +298,14 @@ def _write_body(request: Request, refused: set[Parameter]) -> dict[str, object]:
         "max_tokens": request.max_tokens,
         "seed": request.seed,
         "n": request.n if request.n > 1 else None,
+        "response_format": _write_schema(request.schema) if request.schema else None,
     }
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
     return {"model": request.model, "messages": messages, **apply_quirks(parameters, refused)}
+
+
+def _write_schema(schema: str) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": json.loads(schema)}}
 
 
 def _read_choice(answer: _Answer) -> Choice:

@@ -13,7 +13,7 @@ from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from typing import Literal, TypeAlias, cast
 
-Parameter: TypeAlias = Literal["max_tokens", "temperature", "seed", "n"]
+Parameter: TypeAlias = Literal["max_tokens", "temperature", "seed", "n", "response_format"]
 """What an endpoint may refuse of a request."""
 
 RefusalKind: TypeAlias = Literal[
@@ -26,6 +26,7 @@ SEND_INSTEAD: Mapping[Parameter, str | None] = {
     "temperature": None,
     "seed": None,
     "n": None,
+    "response_format": None,
 }
 """The name to send a refused parameter under; None leaves it out."""
 
@@ -56,6 +57,11 @@ _REFUSED_PARAMETER: Mapping[Parameter, re.Pattern[str]] = {
     "n": _say(
         r"['\"`]n['\"`]|\bn(?= ?[>=])|\bn(?= (?:must|is|parameter|should)\b)|multiple (?:choices|completions)",
         rf"{_UNSUPPORTED}|must be (?:at most |equal to )?1\b|\bonly\b",
+    ),
+    # Asked for with a schema, endpoints refuse the format, the kind of schema, or what enforces it.
+    "response_format": _say(
+        r"\bresponse_?format\b(?:\.\w+)?|response format|json_?schema|json schema|structured outputs?|guided|grammar",
+        rf"{_UNSUPPORTED}|unavailable|not (?:enabled|available)|invalid|must be|fail(?:ed|s|ure)|disabled|\bonly\b",
     ),
 }
 

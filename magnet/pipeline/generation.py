@@ -4,11 +4,13 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from magnet.errors import MagnetError, SessionRequestError
 from magnet.pipeline.session import run_session
@@ -36,6 +38,8 @@ class Jobs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelling: set[str] = set()
         self._lost: dict[str, MagnetError] = {}
+        # One request at a time looks at a session and begins it, so that two for one id make one session.
+        self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def generate(self, wanted: SessionPlan, *, redo: bool = False) -> SessionRecord:
         """Begin a session, or go on with the one that has its id, and return it as it stands.
@@ -44,27 +48,36 @@ class Jobs:
         and its unchanged calls are replayed; `redo` does that to a finished one.
 
         Raises:
-            SessionRequestError: the id belongs to a session of another intake, method or length.
+            SessionRequestError: the id belongs to a session of another intake, method or length, or to one that
+                was finished, or is being made by another process, with other prompts or models.
         """
         new = dataclasses.replace(new_session(self._studio, wanted), is_generated=True)
-        session = await self._studio.store.find_session(new.id)
-        if session is None:
-            await self._studio.store.create_session(new, opening_messages(new.intake))
-        else:
-            _check_same(session, new)
-            if session.status == "finished" and not redo:
-                return session
-            if new.id not in self._tasks:
-                await self._take_up(session, new, redo)
-        await self.start(new.id)
+        async with self._one_at_a_time(new.id):
+            session = await self._studio.store.find_session(new.id)
+            if session is None:
+                await self._studio.store.create_session(new, opening_messages(new.intake))
+            else:
+                _check_same(session, new)
+                if session.status == "finished" and not redo:
+                    _check_made_alike(session, new)
+                    return session
+                if new.id not in self._tasks:
+                    await self._take_up(session, new, redo)
+            await self._start(new.id)
         return await self._studio.store.get_session(new.id)
 
     async def start(self, session_id: str) -> bool:
         """Generate a stored session here; False where another process has it."""
+        async with self._one_at_a_time(session_id):
+            return await self._start(session_id)
+
+    def _one_at_a_time(self, session_id: str) -> asyncio.Lock:
+        return self._beginning.setdefault(session_id, asyncio.Lock())
+
+    async def _start(self, session_id: str) -> bool:
         if session_id in self._tasks:
             return True
-        dead = await self._find_dead_owner(session_id)
-        if not await self._studio.store.claim(session_id, self._owner, CLAIM_SECONDS, dead):
+        if not await self._claim(session_id):
             return False
         self._lost.pop(session_id, None)
         task = self._group.create_task(self._run(session_id))
@@ -109,8 +122,11 @@ class Jobs:
             self._cancelling.add(session_id)
             task.cancel()
             await asyncio.wait({task})
-        # A job in another process sees this at its next renewal and stops.
-        await self._studio.store.set_ended(session_id, "cancelled", "cancelled")
+            self._cancelling.discard(session_id)
+            session = await self._studio.store.get_session(session_id)
+        # It may have ended while it was stopped. A job in another process sees this at its next renewal and stops.
+        if session.status == "running":
+            await self._studio.store.set_ended(session_id, "cancelled", "cancelled")
         return await self._studio.store.get_session(session_id)
 
     async def renew_claims(self) -> None:
@@ -138,17 +154,28 @@ class Jobs:
     async def _take_up(self, session: SessionRecord, new: NewSession, redo: bool) -> None:
         is_same = _made_by(session) == _made_by_new(new)
         if redo or not is_same:
+            # Whoever writes it now would go on writing into what is begun again.
+            if not await self._claim(session.id):
+                raise SessionRequestError(
+                    f"another process is making the session {session.id!r} with other prompts or models; "
+                    "cancel_session stops that"
+                )
             await self._studio.store.restart(new, opening_messages(new.intake))
         else:
             await self._studio.store.reopen(session.id)
 
-    async def _find_dead_owner(self, session_id: str) -> Iterable[str]:
+    async def _claim(self, session_id: str) -> bool:
         owner = await self._studio.store.find_owner(session_id)
-        return [owner] if owner and _is_dead(owner) else []
+        dead = [owner] if owner and _is_dead(owner) else []
+        return await self._studio.store.claim(session_id, self._owner, CLAIM_SECONDS, dead)
 
     async def _run(self, session_id: str) -> None:
         try:
             session = await self._studio.store.get_session(session_id)
+            if session.status != "running":
+                # Another process ended it between our look and our claim.
+                await self._let_go(session_id)
+                return
             known = await self._studio.store.find_calls(session.scope)
             await run_session(self._studio, session_id, known)
         except asyncio.CancelledError:
@@ -193,6 +220,14 @@ def _check_same(session: SessionRecord, new: NewSession) -> None:
             )
 
 
+def _check_made_alike(session: SessionRecord, new: NewSession) -> None:
+    if _made_by(session) != _made_by_new(new):
+        raise SessionRequestError(
+            f"the session {new.id!r} was finished with other prompts, models or seed than the server has now; "
+            "redo writes it again and replays what is unchanged, or choose another session_id"
+        )
+
+
 def _made_by(session: SessionRecord) -> tuple[object, ...]:
     made = session.provenance
     return made.prompt_fingerprint, made.models, made.seed, session.engine
@@ -204,11 +239,11 @@ def _made_by_new(new: NewSession) -> tuple[object, ...]:
 
 def _is_dead(owner: str) -> bool:
     """Tell whether an owner was a process of this machine that is gone; one elsewhere is given until its claim ends."""
-    host, pid, _ = owner.rsplit(":", 2)
-    if host != socket.gethostname():
+    match = re.fullmatch(r"(?P<host>.*):(?P<pid>\d+):\w+", owner)
+    if match is None or match["host"] != socket.gethostname():
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(match["pid"]), 0)
     except ProcessLookupError:
         return True
     except PermissionError:

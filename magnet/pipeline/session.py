@@ -58,6 +58,9 @@ async def run_session(studio: Studio, session_id: str, known: Mapping[str, Compl
     team = studio.team_for(session, known)
     session = await plan_session(studio, session, team)
     ending = find_ending(session, count_exchanges(session.utterances), has_end_marker=False)
+    if ending is not None:
+        # It was stopped after its last message, and taken up again.
+        await studio.store.set_ended(session_id, "finished", ending)
     while ending is None:
         message, has_end_marker = await write_message(studio, session, team)
         said = UtteranceRecord(role=message.role, text=message.text)

@@ -2,16 +2,24 @@
 
 import asyncio
 import errno
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Insert, event, insert, select
+from sqlalchemy import Connection, Insert, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from magnet.errors import StoreError
@@ -21,6 +29,7 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 """Statements to run inside one transaction."""
 
+SCHEMA_ATTEMPTS = 5
 _DRIVERS: Mapping[str, str] = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -31,6 +40,15 @@ class _Write:
     statement: Insert
     row: Mapping[str, object]
     committed: asyncio.Future[None]
+
+    def settle(self, error: StoreError | None) -> None:
+        """Tell who waits how it went; one that was cancelled meanwhile waits no more."""
+        if self.committed.done():
+            return
+        if error is None:
+            self.committed.set_result(None)
+        else:
+            self.committed.set_exception(error)
 
 
 class Database:
@@ -90,19 +108,19 @@ class Database:
 
     async def _commit_waiting(self) -> None:
         group, self._waiting = self._waiting, []
+        if not group:
+            # Nothing was ever written, so nothing is opened or created for it at the end either.
+            return
         by_statement: dict[Insert, list[Mapping[str, object]]] = {}
         for write in group:
             by_statement.setdefault(write.statement, []).append(write.row)
+        error: StoreError | None = None
         try:
             await self.write(lambda connection: _insert_all(connection, by_statement))
-        except StoreError as error:
-            for write in group:
-                if not write.committed.done():
-                    write.committed.set_exception(error)
-        else:
-            for write in group:
-                if not write.committed.done():
-                    write.committed.set_result(None)
+        except StoreError as raised:
+            error = raised
+        for write in group:
+            write.settle(error)
 
     def stop_committing(self) -> None:
         """Let `commit_groups` commit what still waits, and return."""
@@ -119,8 +137,11 @@ class Database:
             async with self._opening:
                 if self._engine is None:
                     engine = _create_engine(self.url)
-                    async with engine.begin() as connection:
-                        await _create_schema(connection)
+                    try:
+                        await _prepare_schema(engine)
+                    except BaseException:
+                        await engine.dispose()
+                        raise
                     self._engine = engine
         return self._engine
 
@@ -159,18 +180,21 @@ def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StoreError(f"the store {url!r} is not a database URL; write sqlite:///path/to/file.db") from error
+        # The text is not repeated: what is no URL may still hold a password.
+        raise StoreError("the store is not a database URL; write sqlite:///path/to/file.db") from error
     backend = parsed.get_backend_name()
     if backend not in _DRIVERS:
-        raise StoreError(f"the store {url!r} is of an unknown kind; use sqlite:///… or postgresql://…")
+        raise StoreError(f"the store {_hide_password(url)} is of an unknown kind; use sqlite:///… or postgresql://…")
     return parsed.set(drivername=_DRIVERS[backend])
 
 
 def _create_engine(url: str) -> AsyncEngine:
     parsed = _parse_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite and parsed.database and parsed.database != ":memory:":
+    if is_sqlite and parsed.database and parsed.database != ":memory:" and "uri" not in parsed.query:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        # aiosqlite leaves a thread behind when it cannot open a file, and that thread's traceback on stderr.
+        sqlite3.connect(parsed.database).close()
     try:
         engine = create_async_engine(parsed)
     except ModuleNotFoundError as error:
@@ -188,8 +212,30 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     cursor.close()
 
 
-async def _create_schema(connection: AsyncConnection) -> None:
-    await connection.run_sync(schema.metadata.create_all)
+async def _prepare_schema(engine: AsyncEngine) -> None:
+    """Create what is missing; several processes may open one new store at the same time."""
+    for attempts_left in reversed(range(SCHEMA_ATTEMPTS)):
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_check_is_ours)
+                await connection.run_sync(schema.metadata.create_all)
+                await _check_version(connection)
+        except (OperationalError, ProgrammingError, IntegrityError):
+            # Another process created the same table between our look and our statement: look again.
+            if not attempts_left:
+                raise
+        else:
+            return
+
+
+def _check_is_ours(connection: Connection) -> None:
+    """Refuse a SQLite file of another program; a PostgreSQL database is often shared on purpose."""
+    tables = inspect(connection).get_table_names()
+    if connection.dialect.name == "sqlite" and tables and schema.metadata.tables.keys().isdisjoint(tables):
+        raise StoreError(f"{connection.engine.url.database} is another program's database; name a store of its own")
+
+
+async def _check_version(connection: AsyncConnection) -> None:
     found = (await connection.execute(select(schema.schema_version.c.version))).scalar()
     if found is None:
         await connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
@@ -210,7 +256,8 @@ class _ToldAsStoreError:
         return None
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, NoSuchModuleError | SQLAlchemyError | OSError):
+        # UnicodeError: half of a surrogate pair, which no database takes.
+        if isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | UnicodeError):
             raise StoreError(f"cannot use the store {_hide_password(self._url)}: {_explain(error)}") from error
 
 
@@ -223,6 +270,7 @@ def _explain(error: Exception) -> str:
     is_full = "disk is full" in text or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
     if is_full:
         return "the disk is full; free some space and run the same command again: what was finished is kept"
-    if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError | FileExistsError):
+    # Only what went wrong with a file, rather than with a connection, has a file name.
+    if "readonly" in text or "unable to open" in text or getattr(error, "filename", None):
         return f"{text}; choose a place that can be written, with --store or MAGNET_STORE"
     return text

@@ -82,3 +82,31 @@ calls = Table(
     Index("calls_by_scope", "scope"),
     Index("calls_by_session", "session_id"),
 )
+
+judgements = Table(
+    "judgements",
+    metadata,
+    # sha256 over subject, scale, stage, item, model, temperature, rubric and sample.
+    Column("key", String(64), primary_key=True),
+    # Digest of all that the judge was shown of the session: transcript, intake form, or both.
+    Column("subject", String(64), nullable=False),
+    Column("scale", String(64), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("item", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("temperature", Float),
+    Column("rubric", String(16), nullable=False),
+    Column("sample", Integer, nullable=False),
+    # One of the two: the score, or why there is none.
+    Column("score", Integer),
+    Column("problem", String(32)),
+    Column("answer", Text, nullable=False),
+    # What was paid stands with the first judgement of a call, and zero with the others.
+    Column("calls", Integer, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("cached_prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("cost_usd", Float),
+    Column("created_at", String(32), nullable=False),
+    Index("judgements_by_subject", "subject"),
+)

@@ -66,6 +66,11 @@ class Store:
         """Where the store is."""
         return self._database.url
 
+    @property
+    def database(self) -> Database:
+        """What everything is kept in, for tables that have a module of their own."""
+        return self._database
+
     # Intakes
 
     async def put_intakes(self, intakes: Sequence[Intake]) -> None:
@@ -217,9 +222,12 @@ class Store:
         await self._database.write(work)
 
     async def reopen(self, session_id: str) -> None:
-        """Mark a session as running, and as generated, whatever it was; its dialogue is untouched."""
+        """Mark a session that is not finished as running and as generated; its dialogue is untouched.
+
+        One that another process finished meanwhile stays finished.
+        """
         running = {"status": "running", "ended_by": None, "error": None, "finished_at": None, "is_generated": True}
-        await self._update(session_id, running)
+        await self._update(session_id, running, schema.sessions.c.status != "finished")
 
     async def list_unfinished(self) -> list[str]:
         """Return the ids of the generated sessions that have not ended, whoever has them."""

@@ -1,10 +1,12 @@
 """Serving over HTTP: one FastAPI app with `/mcp` (Streamable HTTP, both protocol eras) and `/healthz`."""
 
+import asyncio
 import hmac
 import socket
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +21,10 @@ from magnet.config import Settings
 from magnet.errors import SettingsError
 from magnet.llm.models import BackendFactory
 from magnet.runtime import Runtime, open_runtime
+from magnet.store.store import open_store
+
+_BACKLOG = 1024
+_GRACE_S = 2
 
 
 class StaticTokenVerifier(TokenVerifier):
@@ -79,26 +85,60 @@ def build_app(
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to listen, and the further names that clients reach it by."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ()
+
+    def hosts(self, bound: int) -> list[str]:
+        """Return the `Host` headers to answer to; a further name also stands without the port, as a proxy sends it."""
+        here = dict.fromkeys((_in_url(self.host), "127.0.0.1", "localhost"))
+        return [*(f"{name}:{bound}" for name in (*here, *self.names)), *self.names]
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _auth_settings(host: str) -> AuthSettings:
     here = AnyHttpUrl(f"http://{host}")
     return AuthSettings(issuer_url=here, resource_server_url=here, required_scopes=[], validate_token_resource=False)
 
 
-def serve_http(settings: Settings, host: str, port: int, token: str | None) -> None:
+def serve_http(settings: Settings, place: Place, token: str | None) -> None:
     """Serve until interrupted.
 
     Raises:
         SettingsError: the address cannot be listened on.
+        StoreError: the store cannot be opened.
     """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+    # Before there is a server, whose own report of a failed start is a traceback.
+    asyncio.run(_check_store(settings.store))
+    with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host, port))
+            listener.bind((place.host, place.port))
+            # From here on no other process can listen on it.
+            listener.listen(_BACKLOG)
         except OSError as error:
-            raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+            where = f"{_in_url(place.host)}:{place.port}"
+            raise SettingsError(
+                f"cannot listen on {where}: {error.strerror}; choose another --port or --host"
+            ) from error
         bound = listener.getsockname()[1]
-        names = dict.fromkeys((host, "127.0.0.1", "localhost"))
-        app = build_app(settings, hosts=[f"{name}:{bound}" for name in names], token=token)
-        sys.stderr.write(f"magnet-server: serving http://{host}:{bound}/mcp\n")
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
+        app = build_app(settings, hosts=place.hosts(bound), token=token)
+        sys.stderr.write(f"magnet-server: serving http://{_in_url(place.host)}:{bound}/mcp\n")
+        sys.stderr.flush()
+        # A host keeps its stream open for as long as it runs; it must not keep the server from stopping.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S, backlog=_BACKLOG
+        )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+async def _check_store(url: str) -> None:
+    async with open_store(url) as store:
+        await store.list_unfinished()

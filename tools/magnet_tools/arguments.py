@@ -1,10 +1,11 @@
 """What the tools take: argument types with their descriptions, and where a turn is written from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from magnet.agents import Technique
 from magnet.dialogue import Dialogue, Role, Utterance
@@ -17,6 +18,7 @@ from magnet.pipeline.team import Place, Team
 from magnet.pipeline.turn import Case, Scene
 from magnet.pipeline.variants import METHODS
 from magnet.records import SessionRecord
+from magnet_tools.registry import Ctx, runtime_of
 
 MAX_WAIT_S = 45
 """Longest that one call may wait: hosts cut calls off after 60 s."""
@@ -24,14 +26,20 @@ MAX_WAIT_S = 45
 MAX_UTTERANCES = 400
 
 
-class UtteranceArgument(BaseModel):
+class _Argument(BaseModel):
+    """Refuses a field it does not know, which would be dropped in silence otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class UtteranceArgument(_Argument):
     """One turn of a dialogue."""
 
     role: Literal["counselor", "client"]
     text: str
 
 
-class ClientArgument(BaseModel):
+class ClientArgument(_Argument):
     """Who the client is, where there is no session to tell."""
 
     information: str = Field(default="", description="Age, gender, occupation, family: a few lines")
@@ -39,7 +47,7 @@ class ClientArgument(BaseModel):
     attitude: Attitude = Field(default=Attitude.NEUTRAL, description="How the client takes to counseling")
 
 
-class CandidatesArgument(BaseModel):
+class CandidatesArgument(_Argument):
     """The five specialists' suggestions; leave out those that were not asked for."""
 
     reflection: str = ""
@@ -49,9 +57,17 @@ class CandidatesArgument(BaseModel):
     psychoeducation: str = ""
 
     def by_technique(self) -> Mapping[Technique, str]:
-        """Return the suggestions that are there."""
+        """Return the suggestions that are there.
+
+        Raises:
+            SessionRequestError: one is too long.
+        """
         given = {technique: str(getattr(self, technique.value)) for technique in Technique}
-        return {technique: text for technique, text in given.items() if text.strip()}
+        return {
+            technique: read_text(text, f"candidates.{technique.value}")
+            for technique, text in given.items()
+            if text.strip()
+        }
 
 
 SessionId: TypeAlias = Annotated[
@@ -63,9 +79,14 @@ MaybeSessionId: TypeAlias = Annotated[
 MaybeDialogue: TypeAlias = Annotated[
     list[UtteranceArgument] | None, Field(description="The dialogue so far, oldest first; only without session_id")
 ]
+MaybePlan: TypeAlias = Annotated[
+    str | None, Field(description="The CBT plan, as plan_session wrote it; only with `dialogue`")
+]
 MaybeClient: TypeAlias = Annotated[ClientArgument | None, Field(description="Who the client is; only with `dialogue`")]
 Take: TypeAlias = Annotated[int, Field(ge=1, le=100, description="1 gives the kept answer; 2, 3, … ask for another")]
-IntakeId: TypeAlias = Annotated[str, Field(pattern=ID_PATTERN, description="A case, as list_intakes shows it")]
+MaybeIntakeId: TypeAlias = Annotated[
+    str | None, Field(pattern=ID_PATTERN, description="A case, as list_intakes shows it; or give `intake` instead")
+]
 MaybeAttitude: TypeAlias = Annotated[
     Attitude | None, Field(description="Play the same client with another attitude than the case's")
 ]
@@ -99,8 +120,22 @@ class Source:
     session: SessionRecord | None = None
 
 
+def unique(techniques: Iterable[Technique] | None) -> tuple[Technique, ...]:
+    """Return the techniques in their order, each once."""
+    return tuple(dict.fromkeys(techniques or ()))
+
+
+def read_text(text: str, name: str = "text") -> str:
+    """Return a turn's text with its lines joined, as every turn that a model writes has them.
+
+    Raises:
+        SessionRequestError: it is empty or too long.
+    """
+    return " ".join(check_text(text, name).split())
+
+
 def check_text(text: str, name: str = "text") -> str:
-    """Return the text if it is a turn's.
+    """Return the text if it is not empty and no longer than a turn.
 
     Raises:
         SessionRequestError: it is empty or too long.
@@ -124,40 +159,46 @@ def read_dialogue(given: Sequence[UtteranceArgument]) -> Dialogue:
         raise SessionRequestError("dialogue is empty: give at least one turn, oldest first")
     if len(given) > MAX_UTTERANCES:
         raise SessionRequestError(f"dialogue has {len(given)} turns; {MAX_UTTERANCES} at most: leave out the oldest")
-    for place, (earlier, later) in enumerate(zip(given, given[1:], strict=False), 1):
+    for place, (earlier, later) in enumerate(pairwise(given), 1):
         if earlier.role == later.role:
             raise SessionRequestError(
                 f"turns {place} and {place + 1} of dialogue are both the {later.role}'s: join them into one"
             )
     return tuple(
-        Utterance(Role(turn.role), check_text(turn.text, f"turn {place} of dialogue"))
+        Utterance(Role(turn.role), read_text(turn.text, f"turn {place} of dialogue"))
         for place, turn in enumerate(given, 1)
     )
 
 
 async def find_source(
-    studio: Studio,
+    ctx: Ctx,
     session_id: str | None,
     dialogue: Sequence[UtteranceArgument] | None,
-    client: ClientArgument | None,
-    take: int = 1,
+    take: int,
+    client: ClientArgument | None = None,
+    plan: str | None = None,
 ) -> Source:
     """Return where the next turn is written from.
 
     Raises:
-        SessionRequestError: both or neither of session_id and dialogue; a dialogue that is none.
+        SessionRequestError: both or neither of session_id and dialogue; a dialogue that is none; a client or plan
+            beside a session, which has its own.
         SessionNotFoundError: no such session.
     """
     if (session_id is None) == (dialogue is None):
         both = "not both" if session_id else "one of the two is needed"
         raise SessionRequestError(f"give session_id (start_session makes one) or dialogue: {both}")
+    studio = runtime_of(ctx).studio
     if session_id is not None:
         if client is not None:
             raise SessionRequestError("client goes with dialogue; a session_id already says who the client is")
+        if plan is not None:
+            raise SessionRequestError("plan goes with dialogue; a session keeps its own, which plan_session makes")
         session = await studio.store.get_session(session_id)
         return Source(studio.team_for(session), studio.scene_of(session), place_of(session, take), session)
     turns = read_dialogue(dialogue or ())
-    scene = Scene(make_case(studio, client or ClientArgument(), turns), None, turns)
+    read_plan = Plan(None, check_text(plan, "plan")) if plan is not None else None
+    scene = Scene(make_case(studio, client or ClientArgument(), turns), read_plan, turns)
     return Source(studio.team(), scene, Place(None, max(0, len(turns) // 2 - 1), take))
 
 
@@ -182,8 +223,3 @@ def check_turn_of(source: Source, role: Role) -> None:
         SessionRequestError: it waits for the other.
     """
     check_speaker(source.scene.dialogue, role)
-
-
-def plan_argument(text: str | None) -> Plan | None:
-    """Return a plan that came with a call, or None."""
-    return Plan(None, check_text(text, "plan")) if text else None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Annotated
 
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import Field
 
@@ -11,10 +12,10 @@ from magnet.errors import IntakeError
 from magnet.export import ExportFormat, export_session, licences_of
 from magnet.intake_files import bundled_intakes, parse_intakes
 from magnet.intakes import Attitude, Intake, IntakeForm
+from magnet.notices import NOTICE
 from magnet.store.store import SessionFilter
-from magnet_tools.registry import READS, WRITES_ONCE, Ctx, Server, add_tool, result, runtime_of
+from magnet_tools.registry import READS, WRITES_ONCE, Ctx, make_tool, result, runtime_of
 from magnet_tools.results import (
-    NOTICE,
     AddedIntake,
     AddedIntakesResult,
     ExportResult,
@@ -29,18 +30,20 @@ MAX_EXPORT = 20
 """Most sessions that one call exports: a host shows no more."""
 
 
-def register(server: Server) -> None:
-    """Add the library tools to the server."""
-    add_tool(server, list_intakes, "List intakes", READS)
-    add_tool(server, add_intakes, "Add intakes", WRITES_ONCE)
-    add_tool(server, export_sessions, "Export sessions", READS)
+def build_tools() -> list[Tool]:
+    """Return the library tools."""
+    return [
+        make_tool(list_intakes, "List intakes", READS),
+        make_tool(add_intakes, "Add intakes", WRITES_ONCE),
+        make_tool(export_sessions, "Export sessions", READS),
+    ]
 
 
 async def list_intakes(
     ctx: Ctx,
     query: Annotated[str, Field(description="Only cases whose id, person or reason contains this")] = "",
     attitude: Annotated[Attitude | None, Field(description="Only this attitude")] = None,
-    limit: Annotated[int, Field(ge=1, le=500)] = 30,
+    limit: Annotated[int, Field(ge=1, le=500, description="How many at most")] = 30,
     after: Annotated[str, Field(description="The next_after of the page before")] = "",
 ) -> Annotated[CallToolResult, IntakeListResult]:
     """List the cases a session can start from, bundled and stored, with who the client is and why they come."""
@@ -52,6 +55,8 @@ async def list_intakes(
     page = found[:limit]
     shown = IntakeListResult(intakes=page, next_after=page[-1].id if len(found) > limit else None)
     lines = [f"{s.id} ({s.attitude}): {s.who}. {s.reason}" for s in page]
+    if shown.next_after:
+        lines.append(f"More: after={shown.next_after}")
     return result(shown, "\n".join(lines) or "No such intake.")
 
 
@@ -85,15 +90,16 @@ async def export_sessions(
         list[str] | None, Field(max_length=MAX_EXPORT, description="These; without it, finished sessions by id")
     ] = None,
     method: Annotated[str | None, Field(description="Only this method; without session_ids")] = None,
-    limit: Annotated[int, Field(ge=1, le=MAX_EXPORT)] = 5,
+    limit: Annotated[int, Field(ge=1, le=MAX_EXPORT, description="How many at most; without session_ids")] = 5,
     after: Annotated[str, Field(description="The next_after of the page before")] = "",
 ) -> Annotated[CallToolResult, ExportResult]:
     """Return sessions as a dataset, JSON Lines, with the licences and engines behind them; a page at a time."""
     store = runtime_of(ctx).studio.store
     if session_ids is None:
-        listed = await store.list_sessions(SessionFilter("finished", method, None, after, limit))
-        ids = [summary.id for summary in listed]
-        next_after = ids[-1] if len(ids) == limit else None
+        # One more than asked for tells whether another page follows.
+        listed = await store.list_sessions(SessionFilter("finished", method, None, after, limit + 1))
+        ids = [summary.id for summary in listed[:limit]]
+        next_after = ids[-1] if len(listed) > limit else None
     else:
         ids, next_after = session_ids, None
     sessions = [await store.get_session(session_id) for session_id in ids]

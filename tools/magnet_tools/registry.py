@@ -1,4 +1,4 @@
-"""How a tool is registered: its title and hints, its foreseen errors, its text and structure."""
+"""How a tool is made: its title and hints, its foreseen errors, its text and structure."""
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,12 +6,14 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ResourceLink, TextContent, ToolAnnotations
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError, create_model
 
 from magnet.errors import MagnetError
 from magnet.runtime import Runtime
+from magnet_tools.argument_errors import explain_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,15 +41,47 @@ STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 """Ends something that runs."""
 
 
-def add_tool(
-    server: Server, function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations
-) -> None:
-    """Register a tool under its function's name; the docstring's first paragraph is what a model reads.
+class ExplainingTool(Tool):
+    """A tool that tells what is wrong with its arguments in one line that names the argument and the cure."""
 
-    What the engine raises on purpose reaches the model as a `ToolError` with its text.
+    async def run(
+        self,
+        arguments: dict[str, Any],  # the SDK's own type for what came over the wire
+        context: Context[Any, Any],  # the SDK's method takes any server's context
+        convert_result: bool = False,
+    ) -> Any:  # noqa: ANN401 the SDK's signature
+        """Run the tool with arguments.
+
+        Raises:
+            ToolError: the arguments are not what the tool takes, or the tool told of a failure.
+        """
+        try:
+            return await super().run(arguments, context, convert_result)
+        except UnexpectedToolError:
+            raise
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            reason = explain_arguments(error.__cause__, self.fn_metadata.arg_model)
+            raise ToolError(f"Error executing tool {self.name}: {reason}") from error.__cause__
+
+
+def make_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+    """Return a tool with its function's name; the docstring's first paragraph is what a model reads.
+
+    What the engine raises on purpose reaches the model as a `ToolError` with its text. Arguments that the tool
+    does not have are refused: a misspelt one would otherwise be dropped and its default used in silence.
     """
     description = " ".join((function.__doc__ or "").split("\n\n", 1)[0].split())
-    server.add_tool(_tell_errors(function), title=title, description=description, annotations=annotations)
+    tool = ExplainingTool.from_function(
+        _tell_errors(function), title=title, description=description, annotations=annotations
+    )
+    arguments = tool.fn_metadata.arg_model
+    tool.fn_metadata.arg_model = create_model(
+        arguments.__name__, __base__=arguments, __cls_kwargs__={"extra": "forbid"}
+    )
+    tool.parameters = {**tool.parameters, "additionalProperties": False}
+    return tool
 
 
 def _tell_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -71,6 +105,11 @@ def result(structured: BaseModel, text: str, links: Sequence[ResourceLink] = ())
 def runtime_of(ctx: Ctx) -> Runtime:
     """Return what the server's lifespan opened."""
     return ctx.request_context.lifespan_context
+
+
+def engine_of(ctx: Ctx) -> str:
+    """Return who writes the counselor's side."""
+    return runtime_of(ctx).studio.settings.engine
 
 
 def session_link(session_id: str) -> ResourceLink:

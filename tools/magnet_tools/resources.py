@@ -6,16 +6,20 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from magnet.agents import TECHNIQUE_TITLES, Technique
 from magnet.errors import MagnetError
+from magnet.notices import NOTICE
 from magnet.pipeline.variants import METHODS
 from magnet_tools.registry import Ctx, Server, runtime_of
-from magnet_tools.results import NOTICE
 
 JSON = "application/json"
 
 
 def register(server: Server) -> None:
     """Add the resources to the server."""
+    _register_records(server)
+    _register_guides(server)
 
+
+def _register_records(server: Server) -> None:
     @server.resource("session://{session_id}", title="Session", mime_type=JSON)
     async def session(session_id: str, ctx: Ctx) -> str:  # pyright: ignore[reportUnusedFunction] registered above
         """The whole record of a session: one line of sessions.jsonl."""
@@ -33,6 +37,8 @@ def register(server: Server) -> None:
         except MagnetError as error:
             raise ResourceNotFoundError(str(error)) from error
 
+
+def _register_guides(server: Server) -> None:
     @server.resource("technique://{name}", title="Technique", mime_type="text/markdown")
     async def technique(name: str, ctx: Ctx) -> str:  # pyright: ignore[reportUnusedFunction] registered above
         """One of the five techniques: the instruction its specialist works from."""

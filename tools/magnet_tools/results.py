@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from magnet.agents import Technique
 from magnet.config import REHEARSAL
-from magnet.dialogue import count_exchanges, next_speaker
+from magnet.dialogue import Role, count_exchanges, next_speaker
+from magnet.notices import NOTICE, REHEARSAL_NOTICE
 from magnet.records import (
     Ending,
     ErrorRecord,
@@ -17,12 +18,6 @@ from magnet.records import (
     TurnRecord,
     UsageRecord,
     UtteranceRecord,
-)
-
-NOTICE = "Synthetic session for research and training. Not care, not advice, not a real person."
-REHEARSAL_NOTICE = (
-    "Written by the rehearsal engine, which is not a language model. Set OPENAI_API_KEY, or OPENAI_BASE_URL and "
-    "MAGNET_LLM__MODEL, to have a model write."
 )
 
 
@@ -58,12 +53,14 @@ class SelectionResult(BaseModel):
 class UtteranceResult(BaseModel):
     """One written turn."""
 
-    role: str
+    role: Role
     text: str
     flags: list[str]
     engine: str
     session_id: str | None
-    ends_session: bool = Field(default=False, description="Whether the client wants to end here")
+    ends_session: bool = Field(
+        default=False, description="Whether the client wants to end here; hand it on to add_turn"
+    )
 
 
 class CounselorTurnResult(BaseModel):
@@ -181,8 +178,8 @@ def session_result(session: SessionRecord, *, with_dialogue: bool = True, with_t
     )
 
 
-def session_text(shown: SessionResult) -> str:
-    """Return a session as a person reads it: where it stands, then what was said."""
+def session_text(shown: SessionResult, note: str = "") -> str:
+    """Return a session as a person reads it: where it stands, what to do next, then what was said."""
     ended = f" ({shown.ended_by})" if shown.ended_by else ""
     lines = [
         f"Session {shown.session_id}: {shown.status}{ended}, {shown.exchanges} of {shown.max_turns} exchanges, "
@@ -190,7 +187,9 @@ def session_text(shown: SessionResult) -> str:
     ]
     if shown.error:
         lines.append(f"Error: {shown.error.message}")
-    if shown.next_speaker:
+    if note:
+        lines.append(note)
+    elif shown.next_speaker:
         lines.append(f"Next: the {shown.next_speaker}.")
     lines.append(shown.notice)
     if shown.engine == REHEARSAL:

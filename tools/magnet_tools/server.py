@@ -2,17 +2,27 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import TypeAlias
 
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver.tools import Tool
 
 from magnet import __version__
 from magnet.config import Settings
 from magnet.llm.models import BackendFactory
 from magnet.runtime import Runtime, open_runtime
-from magnet_tools import library_tools, resources, session_tools, technique_tools
+from magnet_tools import (
+    comparison_tools,
+    evaluation_tools,
+    library_tools,
+    resources,
+    session_tools,
+    technique_tools,
+    turn_tools,
+)
 from magnet_tools.registry import Server
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
@@ -28,6 +38,13 @@ Turn by turn: start_session; plan_session; then for each counselor turn select_t
 simulate_client, add_turn. counselor_turn does a whole counselor turn at once.
 To explore: branch_session copies a session up to an exchange, counselor_turn takes techniques, and `take` asks for \
 another answer."""
+
+
+@cache
+def _all_tools() -> tuple[Tool, ...]:
+    """Return every tool, in the order of the list; they hold nothing of a server, and their schemas cost 0.1 s."""
+    modules = (technique_tools, turn_tools, session_tools, library_tools, evaluation_tools, comparison_tools)
+    return tuple(tool for module in modules for tool in module.build_tools())
 
 
 def build_server(
@@ -57,8 +74,9 @@ def build_server(
         lifespan=lifespan,
         auth=auth,
         token_verifier=token_verifier,
+        tools=list(_all_tools()),
         log_level="WARNING",
     )
-    for module in (technique_tools, session_tools, library_tools, resources):
-        module.register(server)
+    resources.register(server)
+    evaluation_tools.register_resources(server)
     return server

@@ -2,32 +2,36 @@
 
 from typing import Annotated, Literal
 
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import Field
 
+from magnet.agents import Technique
 from magnet.dialogue import Role
 from magnet.errors import SessionRequestError
 from magnet.intake_files import parse_intake
 from magnet.intakes import Attitude, Intake
+from magnet.parsing import ClientLine
 from magnet.pipeline import sessions
-from magnet.pipeline.sessions import MAX_TURNS, MIN_TURNS, SessionPlan
+from magnet.pipeline.sessions import MAX_TURNS, MAX_UTTERANCE_CHARS, MIN_TURNS, SessionPlan
 from magnet.pipeline.variants import DEFAULT_METHOD
 from magnet.records import SessionRecord, Status
 from magnet.store.rows import StoredMessage
 from magnet.store.store import MAX_LIST, SessionFilter
 from magnet_tools.arguments import (
+    MAX_WAIT_S,
     CandidatesArgument,
-    IntakeId,
     MaxTurns,
     MaybeAttitude,
+    MaybeIntakeId,
     MethodName,
     MinTurns,
     NewSessionId,
     Seed,
     SessionId,
-    Techniques,
     WaitSeconds,
-    check_text,
+    read_text,
+    unique,
 )
 from magnet_tools.registry import (
     GENERATES,
@@ -35,29 +39,35 @@ from magnet_tools.registry import (
     STOPS,
     WRITES,
     Ctx,
-    Server,
-    add_tool,
+    make_tool,
     result,
     runtime_of,
     session_link,
 )
 from magnet_tools.results import SessionListResult, SessionResult, session_result, session_text
 
+FOLLOW = f"It is being written: get_session with wait_seconds={MAX_WAIT_S} follows it to its end."
 
-def register(server: Server) -> None:
-    """Add the session tools to the server."""
-    add_tool(server, start_session, "Start a session", WRITES)
-    add_tool(server, add_turn, "Add a turn", WRITES)
-    add_tool(server, get_session, "Get a session", READS)
-    add_tool(server, list_sessions, "List sessions", READS)
-    add_tool(server, cancel_session, "Cancel a session", STOPS)
-    add_tool(server, branch_session, "Branch a session", WRITES)
-    add_tool(server, generate_session, "Generate a session", GENERATES)
+MAX_LISTED = MAX_LIST - 1
+"""Most sessions of one page: the store gives one more, which tells whether another page follows."""
+
+
+def build_tools() -> list[Tool]:
+    """Return the session tools."""
+    return [
+        make_tool(start_session, "Start a session", WRITES),
+        make_tool(add_turn, "Add a turn", WRITES),
+        make_tool(get_session, "Get a session", READS),
+        make_tool(list_sessions, "List sessions", READS),
+        make_tool(cancel_session, "Cancel a session", STOPS),
+        make_tool(branch_session, "Branch a session", WRITES),
+        make_tool(generate_session, "Generate a session", GENERATES),
+    ]
 
 
 async def start_session(
     ctx: Ctx,
-    intake_id: IntakeId | None = None,
+    intake_id: MaybeIntakeId = None,
     intake: Annotated[dict[str, object] | None, Field(description="A case of your own, instead of intake_id")] = None,
     attitude: MaybeAttitude = None,
     method: MethodName = DEFAULT_METHOD,
@@ -75,24 +85,36 @@ async def start_session(
 async def add_turn(
     ctx: Ctx,
     session_id: SessionId,
-    role: Literal["counselor", "client"],
-    text: str,
-    techniques: Techniques = None,
-    candidates: CandidatesArgument | None = None,
+    role: Annotated[Literal["counselor", "client"], Field(description="Who speaks")],
+    text: Annotated[str, Field(description=f"One turn of plain text, at most {MAX_UTTERANCE_CHARS} characters")],
+    techniques: Annotated[
+        list[Technique] | None, Field(description="The techniques a counselor's turn was composed with, for the record")
+    ] = None,
+    candidates: Annotated[
+        CandidatesArgument | None, Field(description="The candidates it was composed from, for the record")
+    ] = None,
     ends_session: Annotated[bool, Field(description="The client ends the session with this turn")] = False,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Add one turn, yours or a tool's, to a running session; counselor and client take turns."""
     studio = runtime_of(ctx).studio
     session = await studio.store.get_session(session_id)
+    speaker = Role(role)
+    if speaker is not Role.COUNSELOR and (techniques or candidates):
+        raise SessionRequestError("techniques and candidates go with a counselor's turn; leave them out of a client's")
+    if speaker is not Role.CLIENT and ends_session:
+        raise SessionRequestError("only the client ends a session; cancel_session stops one at any point")
+    line = ClientLine(read_text(text), ends_session)
     message = StoredMessage(
         position=len(session.dialogue),
-        role=Role(role),
-        text=" ".join(check_text(text).split()),
-        techniques=tuple(techniques or ()),
+        role=speaker,
+        text=line.text,
+        techniques=unique(techniques),
         candidates=candidates.by_technique() if candidates else None,
+        flags=sessions.client_flags(session, line, ()),
     )
-    grown = await sessions.add_turn(studio, session, message, has_end_marker=ends_session and role == "client")
-    return _show(grown, with_dialogue=False)
+    grown = await sessions.add_turn(studio, session, message, has_end_marker=ends_session)
+    early = f"The client may not end before exchange {grown.min_turns}: the session goes on." if message.flags else ""
+    return _show(grown, with_dialogue=False, note=early)
 
 
 async def get_session(
@@ -102,11 +124,12 @@ async def get_session(
     trace: Annotated[bool, Field(description="Also show techniques and all candidates of every exchange")] = False,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Show a session: status, plan, dialogue; with wait_seconds, wait for a session that is being generated to end."""
-    jobs = runtime_of(ctx).jobs
-    session = await (
-        jobs.wait(session_id, wait_seconds) if wait_seconds else runtime_of(ctx).studio.store.get_session(session_id)
-    )
-    return _show(session, with_trace=trace)
+    session, is_written = await _look(ctx, session_id)
+    # A session that nobody generates would not end however long one waits.
+    if wait_seconds and is_written:
+        await runtime_of(ctx).jobs.wait(session_id, wait_seconds)
+        session, is_written = await _look(ctx, session_id)
+    return _show(session, with_trace=trace, note=FOLLOW if is_written else "")
 
 
 async def list_sessions(
@@ -114,15 +137,19 @@ async def list_sessions(
     status: Annotated[Status | None, Field(description="Only these")] = None,
     method: Annotated[str | None, Field(description="Only this method")] = None,
     intake_id: Annotated[str | None, Field(description="Only this case")] = None,
-    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 50,
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED, description="How many at most")] = 50,
     after: Annotated[str, Field(description="The next_after of the page before")] = "",
 ) -> Annotated[CallToolResult, SessionListResult]:
-    """List stored sessions with their status, oldest id first, a page at a time."""
-    wanted = SessionFilter(status, method, intake_id, after, limit)
+    """List stored sessions with their status, by id, a page at a time."""
+    # One more than asked for tells whether another page follows.
+    wanted = SessionFilter(status, method, intake_id, after, limit + 1)
     found = await runtime_of(ctx).studio.store.list_sessions(wanted)
-    shown = SessionListResult(sessions=found, next_after=found[-1].id if len(found) == limit else None)
-    lines = [f"{s.id}: {s.status}, {s.exchanges} exchanges, {s.method}, {s.intake_id}" for s in found]
-    return result(shown, "\n".join(lines) or "No sessions. start_session or generate_session makes one.")
+    page = found[:limit]
+    shown = SessionListResult(sessions=page, next_after=page[-1].id if len(found) > limit else None)
+    lines = [f"{s.id}: {s.status}, {s.exchanges} exchanges, {s.method}, {s.intake_id}" for s in page]
+    if shown.next_after:
+        lines.append(f"More: after={shown.next_after}")
+    return result(shown, "\n".join(lines) or "No such sessions. start_session or generate_session makes one.")
 
 
 async def cancel_session(ctx: Ctx, session_id: SessionId) -> Annotated[CallToolResult, SessionResult]:
@@ -146,7 +173,7 @@ async def branch_session(
 
 async def generate_session(
     ctx: Ctx,
-    intake_id: IntakeId | None = None,
+    intake_id: MaybeIntakeId = None,
     intake: Annotated[dict[str, object] | None, Field(description="A case of your own, instead of intake_id")] = None,
     attitude: MaybeAttitude = None,
     method: MethodName = DEFAULT_METHOD,
@@ -163,8 +190,10 @@ async def generate_session(
     jobs = runtime_of(ctx).jobs
     session = await jobs.generate(wanted, redo=redo)
     if wait_seconds and session.status == "running":
-        session = await jobs.wait(session.id, wait_seconds)
-    return _show(session, with_dialogue=session.status == "finished" and wait_seconds > 0)
+        await jobs.wait(session.id, wait_seconds)
+    session, is_written = await _look(ctx, session.id)
+    is_whole = session.status == "finished" and wait_seconds > 0
+    return _show(session, with_dialogue=is_whole, note=FOLLOW if is_written else "")
 
 
 async def _find_intake(
@@ -178,6 +207,18 @@ async def _find_intake(
     return sessions.with_attitude(await studio.find_intake(intake_id), attitude)
 
 
-def _show(session: SessionRecord, *, with_dialogue: bool = True, with_trace: bool = False) -> CallToolResult:
+async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:
+    """Return a session as it stands, and whether a job is writing it."""
+    store = runtime_of(ctx).studio.store
+    # Before the session: a job that ends in between has ended in the session that is read after.
+    owner = await store.find_owner(session_id)
+    session = await store.get_session(session_id)
+    return session, owner is not None and session.status == "running"
+
+
+def _show(
+    session: SessionRecord, *, with_dialogue: bool = True, with_trace: bool = False, note: str = ""
+) -> CallToolResult:
+    """Return a session as a tool shows it; a note takes the place of telling whose turn it is."""
     shown = session_result(session, with_dialogue=with_dialogue, with_trace=with_trace)
-    return result(shown, session_text(shown), [session_link(session.id)])
+    return result(shown, session_text(shown, note), [session_link(session.id)])

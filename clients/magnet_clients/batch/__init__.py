@@ -1,0 +1,1 @@
+"""`magnet-batch`: many sessions from a file of intakes, resumable, by way of a magnet-server."""

@@ -1,0 +1,166 @@
+"""INTAKES: read in parts, checked by the server, and known here by id and digest alone."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from mcp import Client
+from pydantic import BaseModel, TypeAdapter
+
+from magnet_clients.batch.options import BUNDLED
+from magnet_clients.connect import call_tool
+from magnet_clients.errors import ToolFailedError, UsageError
+
+PART_CHARS = 800_000
+"""Longest text sent in one call: a server over HTTP takes four megabytes, and a character may have four bytes."""
+
+
+class Case(BaseModel):
+    """One intake, as the server knows it."""
+
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some lines of JSON Lines, with the number of the first."""
+
+    first_line: int
+    text: str
+    count: int
+
+
+_CASES = TypeAdapter(list[Case])
+
+
+def digest_of(cases: Iterable[Case]) -> str:
+    """Return sixteen hex digits that change with any case, or their order."""
+    text = "".join(f"{case.id} {case.digest}\n" for case in cases)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_readable(intakes: str) -> None:
+    """Check that INTAKES can be opened, before anything is started for it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if intakes == BUNDLED:
+        return
+    try:
+        with Path(intakes).open("rb"):
+            pass
+    except OSError as error:
+        hint = f"; for the bundled intakes write {BUNDLED!r}" if isinstance(error, FileNotFoundError) else ""
+        raise UsageError(f"cannot read the intake file {intakes}: {error.strerror}{hint}") from error
+
+
+async def check_cases(client: Client, intakes: str) -> list[Case]:
+    """Return the cases of INTAKES in their order; nothing is stored.
+
+    Raises:
+        UsageError: a broken line (with its number), a case without a required field (with its id), an id twice.
+    """
+    if intakes == BUNDLED:
+        return [case async for case in _list_bundled(client)]
+    cases: list[Case] = []
+    for part in read_parts(Path(intakes)):
+        cases.extend(await _send(client, intakes, part, check_only=True))
+    _check_ids(intakes, cases)
+    return cases
+
+
+async def store_cases(client: Client, intakes: str, limit: int | None) -> None:
+    """Store the cases of INTAKES, the first `limit` of them at least, where sessions find them."""
+    if intakes == BUNDLED:
+        return
+    stored = 0
+    for part in read_parts(Path(intakes)):
+        if limit is not None and stored >= limit:
+            return
+        await _send(client, intakes, part, check_only=False)
+        stored += part.count
+
+
+async def _send(client: Client, intakes: str, part: Part, *, check_only: bool) -> list[Case]:
+    arguments = {"text": part.text, "first_line": part.first_line, "check_only": check_only}
+    try:
+        answer = await call_tool(client, "add_intakes", arguments)
+    except ToolFailedError as error:
+        raise UsageError(f"{intakes}: {error}") from error
+    return _CASES.validate_python(answer["intakes"])
+
+
+async def _list_bundled(client: Client) -> AsyncIterator[Case]:
+    after: object = ""
+    while after is not None:
+        page = await call_tool(client, "list_intakes", {"limit": 500, "after": after})
+        for summary in cast(list[dict[str, object]], page["intakes"]):
+            if summary["is_bundled"]:
+                yield Case.model_validate(summary)
+        after = page["next_after"]
+
+
+def _check_ids(intakes: str, cases: Iterable[Case]) -> None:
+    seen: dict[str, int] = {}
+    for place, case in enumerate(cases, 1):
+        # The server sees a part at a time, so two parts may each hold the same id.
+        if earlier := seen.get(case.id):
+            raise UsageError(
+                f"{intakes}: the id {case.id!r} stands twice (intakes {earlier} and {place}); ids must differ"
+            )
+        seen[case.id] = place
+
+
+def read_parts(path: Path) -> Iterator[Part]:
+    """Give the file's intakes as JSON Lines, in parts that one call takes; a JSON list is given item by item.
+
+    Raises:
+        UsageError: the file cannot be read, or is a JSON list with an error in it.
+    """
+    try:
+        yield from _join_lines(_read_lines(path))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the intake file {path}: it is not UTF-8 text") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the intake file {path}: {error.strerror}") from error
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        has_begun = False
+        for line in file:
+            if not has_begun and line.lstrip().startswith("["):
+                yield from _read_list(path, line + file.read())
+                return
+            has_begun = has_begun or bool(line.strip())
+            yield line
+
+
+def _read_list(path: Path, text: str) -> Iterator[str]:
+    """Give each item of a JSON list as a line, so that the number of a line is that of the case."""
+    try:
+        items = cast(list[object], json.loads(text))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise UsageError(f"{path} is not valid JSON ({place}: {error.msg})") from error
+    yield from (json.dumps(item) + "\n" for item in items)
+
+
+def _join_lines(lines: Iterable[str]) -> Iterator[Part]:
+    first_line, held, chars, count = 1, list[str](), 0, 0
+    has_given = False
+    for number, line in enumerate(lines, 1):
+        if count and chars + len(line) > PART_CHARS:
+            yield Part(first_line, "".join(held), count)
+            has_given, first_line, held, chars, count = True, number, [], 0, 0
+        held.append(line)
+        chars += len(line)
+        count += bool(line.strip())
+    # A file without any intake is sent all the same: what is wrong with it is for the server to say.
+    if count or not has_given:
+        yield Part(first_line, "".join(held), count)

@@ -1,0 +1,54 @@
+"""`magnet-batch`: generate a session for every intake of a file, and go on where it stopped."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+import anyio
+
+from magnet_clients.batch.options import Options, parse_options
+from magnet_clients.batch.progress import Display
+from magnet_clients.batch.run import run_batch
+from magnet_clients.batch.summary import as_json, as_text
+from magnet_clients.errors import ClientError, root_of
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    environ = os.environ if environ is None else environ
+    options = parse_options(arguments, environ)
+    # What goes wrong is told by us; the libraries' warnings would tear the line that shows the progress.
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    signal.signal(signal.SIGTERM, _interrupt)
+    display = Display(sys.stderr)
+    try:
+        return _run(options, display, environ)
+    except KeyboardInterrupt:
+        display.say("stopped; the same command goes on from here")
+        return 130
+    except (ClientError, OSError, ExceptionGroup) as raised:
+        error = root_of(raised)
+        if not isinstance(error, ClientError | OSError):
+            raise
+        display.say(f"error: {error}")
+        return error.exit_code if isinstance(error, ClientError) else 1
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # Told to end, we end as on Ctrl-C: the event loop cancels the run, which closes the server.
+    signal.raise_signal(signal.SIGINT)
+
+
+def _run(options: Options, display: Display, environ: Mapping[str, str]) -> int:
+    outcome = anyio.run(run_batch, options, display, environ)
+    text = as_json(outcome) if options.is_json else as_text(outcome)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    return 1 if outcome.tally.failed or outcome.tally.left else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

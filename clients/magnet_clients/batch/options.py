@@ -1,0 +1,118 @@
+"""What the command line of `magnet-batch` says."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+BUNDLED = "bundled"
+"""The word that stands for the intakes that come with the server."""
+
+_EPILOG = """\
+examples:
+  magnet-batch examples/intakes.jsonl -o runs/first          a session for every intake of the file
+  magnet-batch bundled -o runs/try --limit 3 --turns 5       three short ones from the bundled intakes
+  magnet-batch data.json -o runs/cactus --method cactus      the paper's format, another method
+  magnet-batch intakes.jsonl -o runs/far --server https://host:8765 --token …
+
+The same command again goes on where it stopped. Models are configured by OPENAI_API_KEY, OPENAI_BASE_URL and
+MAGNET_LLM__MODEL, or in magnet.toml; without any, the rehearsal engine writes, which is not a language model.
+In OUT: sessions.jsonl (one session a line), failures.jsonl (of the latest run), run.json, store.db.
+
+Synthetic sessions for research and training; not care.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line, checked."""
+
+    intakes: str
+    out: Path
+    method: str
+    turns: int
+    min_turns: int | None
+    seed: int | None
+    concurrency: int
+    limit: int | None
+    prompts: Path | None
+    redo: bool
+    is_json: bool
+    servers: int
+    store: str | None
+    server: str | None
+    token: str | None
+
+
+def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Options:
+    """Return the options; a usage error ends the program with status 2, as argparse does."""
+    parser = _build_parser()
+    given = parser.parse_args(arguments)
+    if given.server and (given.store or given.prompts or given.servers != 1):
+        parser.error("--store, --prompts and --servers are for a server that is started here, not for --server")
+    return Options(
+        intakes=given.intakes,
+        out=given.out,
+        method=given.method,
+        turns=given.turns,
+        min_turns=given.min_turns,
+        seed=given.seed,
+        concurrency=given.concurrency,
+        limit=given.limit,
+        prompts=given.prompts,
+        redo=given.redo,
+        is_json=given.json,
+        servers=given.servers,
+        store=given.store,
+        server=given.server,
+        token=given.token or environ.get("MAGNET_TOKEN") or None,
+    )
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="magnet-batch",
+        description="Generate a counseling session for every intake of a file.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("intakes", metavar="INTAKES", help=f"intakes as JSON Lines or the paper's data.json; or the word {BUNDLED!r}")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of this run")
+    add("--method", default="magnet", metavar="M", help="how the counselor is written (default: magnet)")
+    add("--turns", type=_number(1, 200), default=20, metavar="N", help="exchanges at most (default: 20)")
+    add("--min-turns", type=_number(0, 200), metavar="N", help="exchanges before the client may end it (default: 10)")
+    add("--seed", type=int, metavar="N", help="makes the models' sampling repeatable, where they can")
+    add("--concurrency", type=_number(1, 10_000), default=16, metavar="N", help="sessions at once (default: 16)")
+    add("--limit", type=_number(1), metavar="N", help="only the first N intakes; may grow from run to run")
+    add("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    add("--redo", action="store_true", help="write finished sessions again; model calls that did not change are kept")
+    add("--json", action="store_true", help="print the summary as one JSON document")
+    add("--servers", type=_number(1, 64), default=1, metavar="N", help="server processes to start (default: 1)")
+    add("--store", metavar="URL", help="where the server keeps its calls (default: store.db in OUT)")
+    add("--server", metavar="URL", help="use the magnet-server at this URL instead of starting one")
+    add("--token", metavar="T", help="bearer token of that server (or MAGNET_TOKEN)")
+    add("--version", action="version", version=f"magnet-batch {_version()}")
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("magnet-server")
+    except PackageNotFoundError:
+        return "(from a checkout that is not installed)"
+
+
+def _number(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if number < lowest or (highest is not None and number > highest):
+            bounds = f"from {lowest} to {highest:,}" if highest is not None else f"{lowest} or more"
+            raise argparse.ArgumentTypeError(f"{number} is out of range: {bounds}")
+        return number
+
+    return read

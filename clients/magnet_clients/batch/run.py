@@ -1,0 +1,198 @@
+"""A run from its command line to its summary: check everything, then store, generate, and say how it went."""
+
+import difflib
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from magnet_clients.batch.cases import Case, check_cases, check_readable, digest_of, store_cases
+from magnet_clients.batch.files import CountsRecord, Folder, IntakesRecord, RunRecord
+from magnet_clients.batch.generate import Batch, Failure, Servers, generate_sessions, session_id_of
+from magnet_clients.batch.options import Options
+from magnet_clients.batch.progress import Display, Tally
+from magnet_clients.connect import reach_server, read_resource, start_server
+from magnet_clients.errors import UsageError
+
+
+class About(BaseModel):
+    """What a server is, and what it makes sessions with."""
+
+    engine: str
+    version: str
+    prompt_pack: str
+    prompt_fingerprint: str
+    models: dict[str, dict[str, object]]
+    methods: dict[str, str]
+    notice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to."""
+
+    folder: Folder
+    run: RunRecord
+    tally: Tally
+    stopped: Failure | None
+
+
+async def run_batch(options: Options, display: Display, environ: Mapping[str, str]) -> Outcome:
+    """Make the run, or go on with it.
+
+    Raises:
+        UsageError: something was given that cannot be used; nothing is written then.
+        ClientError: the server is gone, or the disk is full; the same command goes on.
+    """
+    folder = Folder(options.out)
+    check_readable(options.intakes)
+    folder.check_usable()
+    async with _open_servers(options, environ) as servers:
+        first = servers.clients[0]
+        about = About.model_validate(json.loads(await read_resource(first, "about://server")))
+        check_method(options.method, about.methods)
+        cases = await check_cases(first, options.intakes)
+        run = _take_folder(folder, _describe_run(options, about, cases), redo=options.redo)
+        wanted = cases[: options.limit]
+        try:
+            done = folder.open_sessions()
+            await store_cases(first, options.intakes, options.limit)
+            batch = Batch(options, folder, servers, display, run.is_redoing)
+            return await _generate_rest(batch, run, wanted, done)
+        finally:
+            folder.close()
+
+
+@asynccontextmanager
+async def _open_servers(options: Options, environ: Mapping[str, str]) -> AsyncGenerator[Servers]:
+    async with AsyncExitStack() as stack:
+        if options.server:
+            yield Servers([await stack.enter_async_context(reach_server(options.server, options.token))])
+            return
+        arguments = ["--store", options.store or f"sqlite:///{options.out.absolute() / 'store.db'}"]
+        if options.prompts:
+            arguments += ["--prompts", str(options.prompts)]
+        starting = (start_server(arguments, environ) for _ in range(options.servers))
+        yield Servers([await stack.enter_async_context(server) for server in starting])
+
+
+def check_method(method: str, known: Mapping[str, str]) -> None:
+    """Check that the server knows the method.
+
+    Raises:
+        UsageError: it does not; the message names the nearest one.
+    """
+    if method not in known:
+        near = difflib.get_close_matches(method, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the methods are {', '.join(known)}"
+        raise UsageError(f"unknown method {method!r}: {hint}")
+
+
+def _describe_run(options: Options, about: About, cases: list[Case]) -> RunRecord:
+    return RunRecord(
+        version=about.version,
+        method=options.method,
+        turns=options.turns,
+        min_turns=options.min_turns,
+        seed=options.seed,
+        intakes=IntakesRecord(path=options.intakes, digest=digest_of(cases), count=len(cases)),
+        prompt_pack=about.prompt_pack,
+        prompt_fingerprint=about.prompt_fingerprint,
+        models=about.models,
+        engine=about.engine,
+        started_at=_now(),
+        notice=about.notice,
+    )
+
+
+def _take_folder(folder: Folder, run: RunRecord, *, redo: bool) -> RunRecord:
+    """Make the folder this run's, and return the run as it goes on.
+
+    Raises:
+        UsageError: the folder belongs to another run; nothing is changed then.
+    """
+    there = folder.find_run()
+    if there is None:
+        folder.save_run(run)
+        return run
+    check_same_run(folder, there, run, redo=redo)
+    # A redo that was cut off goes on, unless the prompts or models have changed once more since.
+    begins_redo = redo and not (there.is_redoing and _made_with(there) == _made_with(run))
+    is_redoing = redo or there.is_redoing
+    run = run.model_copy(update={"started_at": there.started_at, "is_redoing": is_redoing, "sessions": there.sessions})
+    if begins_redo:
+        # Before run.json says so: cut off in between, the next --redo finds nothing left to put aside.
+        folder.put_aside(keep=not there.is_redoing)
+    folder.save_run(run)
+    return run
+
+
+def check_same_run(folder: Folder, there: RunRecord, run: RunRecord, *, redo: bool) -> None:
+    """Check that two runs are one and the same; with `redo`, prompts and models may differ.
+
+    Raises:
+        UsageError: they differ, and in what.
+    """
+    other = f"{folder.path} belongs to another run"
+    for name in ("method", "turns", "min_turns", "seed"):
+        old, new = getattr(there, name), getattr(run, name)
+        if old != new:
+            raise UsageError(f"{other} ({name.replace('_', '-')} {_show(old)}, not {_show(new)}): choose another -o")
+    if there.intakes.digest != run.intakes.digest:
+        old, new = there.intakes, run.intakes
+        raise UsageError(
+            f"{other} (other intakes: {old.count} from {old.path}, now {new.count} from {new.path} that are not the "
+            "same): choose another -o"
+        )
+    if redo or _made_with(there) == _made_with(run):
+        return
+    raise UsageError(f"{other} ({_difference(there, run)}): choose another -o, or write its sessions again with --redo")
+
+
+def _made_with(run: RunRecord) -> tuple[object, ...]:
+    return run.engine, run.prompt_fingerprint, run.models
+
+
+def _difference(there: RunRecord, run: RunRecord) -> str:
+    if there.engine != run.engine:
+        return f"engine {there.engine}, not {run.engine}"
+    if there.prompt_fingerprint != run.prompt_fingerprint:
+        return f"prompts {there.prompt_pack} {there.prompt_fingerprint}, not {run.prompt_pack} {run.prompt_fingerprint}"
+    role = next(role for role in {**there.models, **run.models} if there.models.get(role) != run.models.get(role))
+    return f"model of the {role} {_show(there.models.get(role))}, not {_show(run.models.get(role))}"
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "default"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+async def _generate_rest(batch: Batch, run: RunRecord, wanted: list[Case], done: set[str]) -> Outcome:
+    rest = [case for case in wanted if session_id_of(case, batch.options) not in done]
+    batch.tally.total = len(wanted)
+    batch.tally.skipped = len(wanted) - len(rest)
+    try:
+        await generate_sessions(batch, rest)
+    finally:
+        run = _count(run, batch.tally)
+        batch.folder.save_run(run)
+    return Outcome(batch.folder, run, batch.tally, batch.stopped)
+
+
+def _count(run: RunRecord, tally: Tally) -> RunRecord:
+    finished = tally.skipped + tally.finished
+    is_whole = finished == tally.total
+    update = {
+        "sessions": CountsRecord(total=tally.total, finished=finished, failed=tally.failed),
+        "finished_at": _now() if is_whole else None,
+        "is_redoing": run.is_redoing and not is_whole,
+    }
+    return run.model_copy(update=update)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

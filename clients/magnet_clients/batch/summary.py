@@ -1,0 +1,84 @@
+"""What is said at the end of a run: for a person, or as one JSON document for a program."""
+
+import json
+import shlex
+from collections.abc import Iterator
+
+from magnet_clients.batch.progress import show_seconds
+from magnet_clients.batch.run import Outcome
+
+REHEARSAL = "rehearsal"
+
+
+def as_json(outcome: Outcome) -> str:
+    """Return the outcome as one JSON document."""
+    run, tally, folder = outcome.run, outcome.tally, outcome.folder
+    document = {
+        "out": str(folder.path),
+        "sessions_file": str(folder.sessions_path),
+        "failures_file": str(folder.failures_path) if tally.failed else None,
+        "method": run.method,
+        "engine": run.engine,
+        "prompt_fingerprint": run.prompt_fingerprint,
+        "sessions": {
+            "total": tally.total,
+            "finished": tally.finished,
+            "failed": tally.failed,
+            "skipped": tally.skipped,
+            "not_begun": tally.left,
+        },
+        "stopped": outcome.stopped.model_dump() if outcome.stopped else None,
+        "exchanges": tally.exchanges,
+        "usage": {
+            "calls": tally.calls,
+            "prompt_tokens": tally.prompt_tokens,
+            "completion_tokens": tally.completion_tokens,
+            "cost_usd": tally.cost_usd if tally.finished else None,
+        },
+        "seconds": round(tally.seconds, 3),
+        "notice": run.notice,
+    }
+    return json.dumps(document, indent=2)
+
+
+def as_text(outcome: Outcome) -> str:
+    """Return the outcome as a person reads it."""
+    return "\n".join(_lines(outcome))
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    run, tally, folder = outcome.run, outcome.tally, outcome.folder
+    counts = [f"{tally.finished} finished", f"{tally.failed} failed"]
+    counts += [f"{tally.skipped} already there"] if tally.skipped else []
+    counts += [f"{tally.left} not begun"] if tally.left else []
+    yield f"Sessions:  {', '.join(counts)} (method {run.method}, in {show_seconds(tally.seconds)})"
+    if tally.finished:
+        yield f"Written:   {tally.exchanges:,} exchanges with {_usage(outcome)}"
+    yield f"Engine:    {_engine(outcome)}"
+    if tally.failed:
+        yield f"Failures:  {folder.failures_path}; the same command tries them again"
+    if tally.finished or tally.skipped:
+        yield f"Sessions are in {folder.sessions_path}, one a line. To read the first:"
+        yield f"  magnet sessions show {shlex.quote(str(folder.path))}"
+    yield run.notice
+
+
+def _usage(outcome: Outcome) -> str:
+    tally = outcome.tally
+    parts = [f"{tally.calls:,} model calls"]
+    if outcome.run.engine != REHEARSAL:
+        parts.append(f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens")
+        known = f"${tally.cost_usd:,.2f}" if tally.cost_usd is not None else "cost unknown (no price is configured)"
+        parts.append(known)
+    return ", ".join(parts)
+
+
+def _engine(outcome: Outcome) -> str:
+    run = outcome.run
+    if run.engine == REHEARSAL:
+        return (
+            "rehearsal, which is NOT a language model. To have one write, set OPENAI_API_KEY, or OPENAI_BASE_URL and "
+            "MAGNET_LLM__MODEL, and choose another -o."
+        )
+    models = dict.fromkeys(str(model.get("model")) for role, model in run.models.items() if role != "judge")
+    return f"{run.engine} ({', '.join(models)})"

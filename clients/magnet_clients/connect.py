@@ -1,0 +1,173 @@
+"""Connections to a `magnet-server`: one that is started here and spoken to over stdio, or one elsewhere over HTTP."""
+
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import IO, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CONNECTION_CLOSED, TextContent, TextResourceContents
+
+from magnet_clients.errors import ClientError, ServerLostError, ToolFailedError, UsageError, root_of
+
+# A call waits up to 45 s on the server, so an answer that takes two minutes will not come.
+_TIMEOUT = httpx2.Timeout(30.0, read=120.0)
+# The SDK's limit of one megabyte is less than a long session's record.
+_MAX_EVENT_BYTES = 64 * 1024 * 1024
+
+_SPEAKS_FOR_ITSELF = "magnet-server: error: "
+_SAME_COMMAND = "run the same command again: it goes on where it stopped"
+
+
+@asynccontextmanager
+async def start_server(arguments: Sequence[str], environ: Mapping[str, str]) -> AsyncGenerator[Client]:
+    """Start a magnet-server with this environment, and stop it at the end.
+
+    Raises:
+        UsageError: the server says that it was given something it cannot use.
+        ServerLostError: it did not start, or it stopped before we did.
+    """
+    # The SDK passes on only a few variables by itself, and the settings of the models are in the others.
+    command = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "magnet_server", *arguments],
+        env=dict(environ),
+        encoding_error_handler="replace",
+    )
+    is_connected, said_before = False, 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        try:
+            async with Client(stdio_client(command, errlog=log), cache=None) as client:
+                # What it said of itself while it started has nothing to do with how it ends.
+                is_connected, said_before = True, os.fstat(log.fileno()).st_size
+                yield client
+        except (MCPError, OSError, ClientError, ExceptionGroup) as raised:
+            error = root_of(raised)
+            if is_connected and not isinstance(error, ServerLostError):
+                raise error from raised
+            raise _explain_end(_last_line(log, said_before) or str(error), is_connected=is_connected) from raised
+
+
+def _explain_end(said: str, *, is_connected: bool) -> ClientError:
+    if is_connected:
+        return ServerLostError(f"the server stopped ({said}); {_SAME_COMMAND}")
+    if said.startswith(_SPEAKS_FOR_ITSELF):
+        return UsageError(said.removeprefix(_SPEAKS_FOR_ITSELF))
+    return ServerLostError(
+        f"the server did not start ({said}); `magnet-server --version` shows whether it is installed"
+    )
+
+
+def _last_line(log: IO[str], start: int) -> str:
+    log.seek(start)
+    lines = [line.strip() for line in log if line.strip()]
+    return lines[-1] if lines else ""
+
+
+@asynccontextmanager
+async def reach_server(url: str, token: str | None) -> AsyncGenerator[Client]:
+    """Connect to a magnet-server over HTTP; a URL without a path gets `/mcp`.
+
+    Raises:
+        UsageError: the URL is none, or the server refuses the token.
+        ServerLostError: it cannot be reached, or no longer.
+    """
+    endpoint = _endpoint(url)
+    statuses: list[int] = []
+
+    async def note_status(response: httpx2.Response) -> None:
+        statuses.append(response.status_code)
+
+    http = httpx2.AsyncClient(
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        timeout=_TIMEOUT,
+        limits=httpx2.Limits(max_connections=None),
+        event_hooks={"response": [note_status]},
+    )
+    is_connected = False
+    try:
+        async with http:
+            transport = streamable_http_client(endpoint, http_client=http, max_sse_event_size=_MAX_EVENT_BYTES)
+            async with Client(transport, cache=None) as client:
+                is_connected = True
+                yield client
+    except (MCPError, httpx2.HTTPError, ClientError, ExceptionGroup) as raised:
+        error = root_of(raised)
+        if isinstance(error, ClientError) and not isinstance(error, ServerLostError):
+            raise error from raised
+        if not isinstance(error, MCPError | httpx2.HTTPError | ServerLostError):
+            raise error from raised
+        status = statuses[-1] if statuses else 200
+        raise _explain_http(endpoint, error, status, is_connected=is_connected) from raised
+
+
+def _explain_http(endpoint: str, error: BaseException, status: int, *, is_connected: bool) -> ClientError:
+    if status in (401, 403):
+        return UsageError(
+            f"the server at {endpoint} refused the token ({status}): give the one it was started with, "
+            "with --token or MAGNET_TOKEN"
+        )
+    reason = str(error) or type(error).__name__
+    if is_connected:
+        return ServerLostError(f"lost the server at {endpoint} ({reason}); {_SAME_COMMAND}")
+    if isinstance(error, httpx2.HTTPError):
+        return ServerLostError(
+            f"cannot reach the server at {endpoint} ({reason}): start it with `magnet-server --transport http`, "
+            "or correct --server"
+        )
+    said = f"status {status}" if status >= 400 else reason
+    return ServerLostError(f"no MCP server answers at {endpoint} ({said}): the address ends in /mcp")
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(f"--server {url!r} is not a URL; write http://host:8765/mcp")
+    return urlunsplit(parts._replace(path="/mcp")) if parts.path in ("", "/") else url
+
+
+async def call_tool(client: Client, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return what a tool gives a program; arguments that are None are left out.
+
+    Raises:
+        ToolFailedError: the tool refused, in its own words.
+        ServerLostError: the connection ended.
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
+    try:
+        result = await client.call_tool(name, given)
+    except MCPError as error:
+        raise _protocol_error(error, name) from error
+    text = "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+    if result.is_error:
+        raise ToolFailedError(text.removeprefix(f"Error executing tool {name}: "))
+    structured: object = result.structured_content
+    if not isinstance(structured, dict):
+        raise ClientError(f"the server's {name} returned no structure: is it a magnet-server?")
+    return cast(dict[str, object], structured)
+
+
+async def read_resource(client: Client, uri: str) -> str:
+    """Return a resource's text.
+
+    Raises:
+        ServerLostError: the connection ended.
+        ClientError: there is no such resource.
+    """
+    try:
+        result = await client.read_resource(uri)
+    except MCPError as error:
+        raise _protocol_error(error, uri) from error
+    return "".join(part.text for part in result.contents if isinstance(part, TextResourceContents))
+
+
+def _protocol_error(error: MCPError, name: str) -> ClientError:
+    if error.code == CONNECTION_CLOSED:
+        return ServerLostError(error.message)
+    return ClientError(f"the server refused {name}: {error.message}")

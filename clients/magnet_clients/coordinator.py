@@ -1,0 +1,168 @@
+"""The reference coordinator: runs a whole session as an MCP host would, by calling the technique tools alone.
+
+    python -m magnet_clients.coordinator INTAKE_ID --turns 5
+
+It shows in what order a host calls the tools, and which of them together; its dialogue is the one that
+`generate_session` writes from the same answers.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import anyio
+from mcp import Client
+from pydantic import BaseModel, TypeAdapter
+
+from magnet_clients.connect import call_tool, reach_server, start_server
+from magnet_clients.errors import ClientError, UsageError, root_of
+
+SPECIALISTS = ("reflect", "question", "suggest_solution", "normalize", "psychoeducate")
+"""The five tools that each suggest the next counselor turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which agents a method asks beside the five specialists and the composer."""
+
+    plan: bool
+    techniques: bool
+
+
+METHODS: Mapping[str, Needs] = {
+    "magnet": Needs(plan=True, techniques=True),
+    "magnet-no-cbt": Needs(plan=False, techniques=True),
+    "magnet-no-technique": Needs(plan=True, techniques=False),
+    "magnet-no-cbt-no-technique": Needs(plan=False, techniques=False),
+}
+"""The methods that a host can coordinate; the others have one counselor and nothing to coordinate."""
+
+
+class Said(BaseModel):
+    """One turn of the dialogue."""
+
+    role: Literal["counselor", "client"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatedSession:
+    """A session that has ended; the dialogue begins with the opening exchange."""
+
+    session_id: str
+    status: str
+    ended_by: str | None
+    dialogue: tuple[Said, ...]
+
+
+class _State(BaseModel):
+    session_id: str
+    status: str
+    ended_by: str | None
+    dialogue: tuple[Said, ...]
+
+
+_TECHNIQUES = TypeAdapter(list[str])
+
+
+async def coordinate(
+    client: Client, intake_id: str, *, method: str = "magnet", max_turns: int = 20, seed: int | None = None
+) -> CoordinatedSession:
+    """Run a session to its end, turn by turn, and return it.
+
+    Raises:
+        UsageError: the method has nothing to coordinate.
+        ToolFailedError: a tool refused, or a model gave no answer; the session stays as it stands.
+    """
+    needs = METHODS.get(method)
+    if needs is None:
+        raise UsageError(f"nothing to coordinate in the method {method!r}; choose one of {', '.join(METHODS)}")
+    begin = {"intake_id": intake_id, "method": method, "max_turns": max_turns, "seed": seed}
+    state = _State.model_validate(await call_tool(client, "start_session", begin))
+    session = {"session_id": state.session_id}
+    if needs.plan:
+        await call_tool(client, "plan_session", session)
+    while state.status == "running":
+        await _speak_as_counselor(client, session, needs)
+        state = await _speak_as_client(client, session)
+    ended = _State.model_validate(await call_tool(client, "get_session", session))
+    return CoordinatedSession(ended.session_id, ended.status, ended.ended_by, ended.dialogue)
+
+
+async def _speak_as_counselor(client: Client, session: Mapping[str, object], needs: Needs) -> None:
+    chosen: list[str] = []
+    candidates: dict[str, object] = {}
+
+    async def choose() -> None:
+        selected = await call_tool(client, "select_techniques", session)
+        chosen.extend(_TECHNIQUES.validate_python(selected["techniques"]))
+
+    async def ask(specialist: str) -> None:
+        suggested = await call_tool(client, specialist, session)
+        candidates[str(suggested["technique"])] = suggested["text"]
+
+    # None of the six reads what another answers, so they are asked together.
+    async with anyio.create_task_group() as group:
+        if needs.techniques:
+            group.start_soon(choose)
+        for specialist in SPECIALISTS:
+            group.start_soon(ask, specialist)
+    trace = {"candidates": candidates, "techniques": chosen or None}
+    composed = await call_tool(client, "compose_response", {**session, **trace})
+    await call_tool(client, "add_turn", {**session, "role": "counselor", "text": composed["text"], **trace})
+
+
+async def _speak_as_client(client: Client, session: Mapping[str, object]) -> _State:
+    said = await call_tool(client, "simulate_client", session)
+    turn = {"role": "client", "text": said["text"], "ends_session": said["ends_session"]}
+    return _State.model_validate(await call_tool(client, "add_turn", {**session, **turn}))
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Coordinate one session, print its transcript and return the exit status."""
+    environ = os.environ if environ is None else environ
+    options = _parse(arguments)
+    try:
+        session = anyio.run(_run, options, environ)
+    except KeyboardInterrupt:
+        return 130
+    except (ClientError, ExceptionGroup) as raised:
+        error = root_of(raised)
+        if not isinstance(error, ClientError):
+            raise
+        sys.stderr.write(f"coordinator: error: {error}\n")
+        return error.exit_code
+    sys.stdout.writelines(f"{said.role.capitalize()}: {said.text}\n" for said in session.dialogue)
+    sys.stderr.write(f"coordinator: {session.session_id} {session.status}, ended by {session.ended_by}\n")
+    return 0
+
+
+async def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> CoordinatedSession:
+    server = cast(str | None, options.server)
+    token = cast(str | None, options.token) or environ.get("MAGNET_TOKEN")
+    opened = reach_server(server, token) if server else start_server([], environ)
+    async with opened as client:
+        return await coordinate(
+            client, options.intake_id, method=options.method, max_turns=options.turns, seed=options.seed
+        )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m magnet_clients.coordinator",
+        description="Coordinate one counseling session by the technique tools of a magnet-server, and print it.",
+    )
+    parser.add_argument("intake_id", metavar="INTAKE_ID", help="a case, as list_intakes shows it")
+    parser.add_argument("--method", default="magnet", choices=list(METHODS), help="default: magnet")
+    parser.add_argument("--turns", type=int, default=20, metavar="N", help="exchanges at most (default: 20)")
+    parser.add_argument("--seed", type=int, metavar="N", help="makes the models' sampling repeatable, where they can")
+    parser.add_argument("--server", metavar="URL", help="use the magnet-server at this URL instead of starting one")
+    parser.add_argument("--token", metavar="T", help="bearer token of that server (or MAGNET_TOKEN)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,254 @@
+"""`magnet audit`: what is wrong with the sessions of a corpus that needs no model to see."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
+
+from magnet.cli.commands import Command, Subparsers, add_command
+from magnet.cli.diversity import SOURCE_HELP
+from magnet.cli.output import count, render_table, shorten, write_json, write_text
+
+Document: TypeAlias = Mapping[str, object]
+"""A JSON object, as `AuditTally.document` makes it."""
+
+_EXAMPLES = (
+    ("magnet audit runs/first", "repetition, echo, leaks, cut-offs, endings, risk cues"),
+    ("magnet audit runs/a runs/b --by method", "two runs, each method apart"),
+    ("magnet audit runs/first --by session --examples 0", "one line a session, no excerpts"),
+    ("magnet audit runs/first --json | jq .client.echoes", "for a program"),
+)
+# The keys of a speaker's object in the JSON, and what the table calls them.
+_MEASURES = (
+    ("empty", "empty"),
+    ("exact_repeats", "repeats an earlier own turn"),
+    ("near_repeats", "nearly repeats one (Jaccard ≥ 0.8)"),
+    ("echoes", "echoes 5+ of the other's words"),
+    ("truncated", "stops in mid-sentence"),
+    ("question_endings", "ends with a question"),
+    ("uncited_research", "“research shows”, no source"),
+)
+_LEAKS = (
+    ("role_label", "speaker's label"),
+    ("preamble", "“here is a response:”"),
+    ("technique_name", "technique's name"),
+    ("stage_direction", "stage direction"),
+    ("marker", "template token or placeholder"),
+)
+_KINDS = {
+    **dict(_MEASURES),
+    **dict(_LEAKS),
+    "risk_cues": "risk cue",
+    "risk_cues_ignored": "risk cue not taken up",
+}
+_PHRASES_SHOWN = 5
+# The course of a session is shown in columns of five turns, up to turn 40.
+_BAND, _BANDS = 5, 8
+_RISK_NOTE = "Risk cues are matches of words, for a person to read; they are no finding about anyone."
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet audit`."""
+    summary = "Audit sessions without a model: repetition, echo, leaked artefacts, cut-offs, endings, risk cues"
+    parser = add_command(subparsers, Command("audit", _run, summary, _EXAMPLES))
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("--by", choices=("method", "attitude", "session"), help="the same for each of these too")
+    parser.add_argument(
+        "--examples", type=_not_negative, default=3, metavar="N", help="the N worst of each kind (default: 3)"
+    )
+
+
+def _not_negative(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, found {text!r}")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # pydantic takes longer to import than `magnet --help` should.
+    from magnet.evaluation.tally import audit_corpus
+    from magnet.session_files import read_sessions
+
+    documents: list[Document] = []
+    for source in options.sources:
+        whole, groups, rows = audit_corpus(read_sessions(source), options.by, options.examples)
+        found = rows or {name: group.document() for name, group in groups.items()}
+        by = {"by": {options.by: found}} if options.by is not None else {}
+        documents.append({"source": source, **whole.document(), **by})
+    if options.json:
+        write_json(documents[0] if len(documents) == 1 else documents)
+        return 0
+    for place, document in enumerate(documents):
+        write_text(("\n" if place else "") + "\n\n".join(_render(document)))
+    return 0
+
+
+def _render(document: Document) -> list[str]:
+    """Return the paragraphs of one corpus."""
+    groups = _at(document, "by")
+    parts = [
+        f"{document['source']}: {count(_number(document['sessions']), 'session')}; "
+        "all figures over the turns after the opening exchange",
+        _render_measures(document),
+        _render_sessions(document),
+        _render_course(cast(Sequence[Document], document["by_turn"])),
+    ]
+    for kind, found in groups.items():
+        is_rows = isinstance(found, list)
+        parts.append(_render_rows(cast(list[Document], found)) if is_rows else _render_groups(kind, _at(groups, kind)))
+    parts.extend(_render_examples(_at(document, "examples")))
+    if _at(document, "risk")["cues"]:
+        parts.append(_RISK_NOTE)
+    return parts
+
+
+def _render_measures(document: Document) -> str:
+    client, counselor = _at(document, "client"), _at(document, "counselor")
+    rows = [_measure_row(name, client, counselor, client.get(key), counselor.get(key)) for key, name in _MEASURES]
+    leaks = _at(client, "artefacts"), _at(counselor, "artefacts")
+    rows += [
+        _measure_row(f"leaks: {name}", client, counselor, leaks[0][key], leaks[1][key])
+        for key, name in _LEAKS
+        if leaks[0][key] or leaks[1][key]
+    ]
+    words = _at(client, "words_per_turn"), _at(counselor, "words_per_turn")
+    for key, name in (("mean", "words per turn, mean"), ("median", "… median"), ("p95", "… 95 % are at most")):
+        rows.append((name, _cell(words[0][key]), _cell(words[1][key])))
+    head = ("", f"CLIENT ({client['turns']:,} turns)", f"COUNSELOR ({counselor['turns']:,} turns)")
+    return render_table(head, rows)
+
+
+def _measure_row(name: str, client: Document, counselor: Document, *values: object) -> tuple[str, str, str]:
+    sides = zip((client, counselor), values, strict=True)
+    first, second = ("" if value is None else _part(value, side["turns"]) for side, value in sides)
+    return name, first, second
+
+
+def _render_sessions(document: Document) -> str:
+    endings, risk = _at(document, "endings"), _at(document, "risk")
+    sessions = document["sessions"]
+    repeating = _at(_at(document, "client"), "sessions_with")["exact_repeats"]
+    lines = [
+        f"client repeats itself in   {_part(repeating, sessions).strip()} of the sessions",
+        f"plans unfinished           {_part(document['plans_unfinished'], document['plans']).strip()}"
+        f" of {document['plans']:,}",
+        f"sessions that take leave   {_part(endings['closes'], sessions).strip()}",
+        f"ended by                   {_list_counts(_at(endings, 'ended_by'))}",
+        f"risk cues                  {risk['cues']:,}, not taken up {risk['not_followed_up']:,}{_in_brackets(risk)}",
+    ]
+    if flags := _at(document, "flags"):
+        lines.append(f"the engine's own flags     {_list_counts(flags)}")
+    opens = (f"{role + ' opens with':<27}{_list_phrases(_at(document, role))}" for role in ("counselor", "client"))
+    return "\n".join((*lines, *opens))
+
+
+def _render_course(turns: Sequence[Document]) -> str:
+    """Return how the session goes on, five turns a column."""
+    bands = [turns[start : start + _BAND] for start in range(0, min(len(turns), _BAND * _BANDS), _BAND)]
+    head = [f"{_number(band[0]['turn']) + 1}–{_number(band[-1]['turn']) + 1}" for band in bands]
+    repeats = [_sum_share(band, "client_exact_repeats", "client_turns") for band in bands]
+    rows = [("client repeats itself", *repeats)]
+    if any(turn["traced_turns"] for turn in turns):
+        chosen = [[{**_at(turn, "techniques"), "of": turn["traced_turns"]} for turn in band] for band in bands]
+        rows += [
+            (f"chosen: {name}", *(_sum_share(band, name, "of") for band in chosen))
+            for name in chosen[0][0]
+            if name != "of"
+        ]
+    return render_table(("TURNS", *head), rows)
+
+
+def _sum_share(turns: Sequence[Document], key: str, whole: str) -> str:
+    return _share(sum(_number(turn[key]) for turn in turns), sum(_number(turn[whole]) for turn in turns))
+
+
+def _list_phrases(speaker: Document) -> str:
+    phrases = cast(Sequence[Document], speaker["opening_phrases"])[:_PHRASES_SHOWN]
+    return ", ".join(f"“{each['phrase']}” {_share(each['turns'], speaker['turns']).strip()}" for each in phrases) or "–"
+
+
+def _list_counts(counts: Document) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items())
+
+
+def _in_brackets(risk: Document) -> str:
+    categories = _at(risk, "categories")
+    return f" ({_list_counts(categories).replace('_', ' ')})" if categories else ""
+
+
+_GROUP_COLUMNS = (
+    "SESSIONS",
+    "CLIENT REPEATS",
+    "NEARLY",
+    "ECHOES",
+    "QUESTIONS",
+    "PLANS UNFINISHED",
+    "CLOSES",
+    "RISK CUES",
+)
+
+
+def _render_groups(kind: str, groups: Mapping[str, object]) -> str:
+    rows: list[Sequence[object]] = []
+    for name in groups:
+        group = _at(groups, name)
+        client, counselor = _at(group, "client"), _at(group, "counselor")
+        rows.append(
+            (
+                name,
+                group["sessions"],
+                *(_share(client[key], client["turns"]) for key in ("exact_repeats", "near_repeats", "echoes")),
+                _share(counselor["question_endings"], counselor["turns"]),
+                _share(group["plans_unfinished"], group["plans"]),
+                _share(_at(group, "endings")["closes"], group["sessions"]),
+                _at(group, "risk")["cues"],
+            )
+        )
+    return render_table((kind.upper(), *_GROUP_COLUMNS), rows)
+
+
+_ROW_COLUMNS = ("SESSION", "METHOD", "ATTITUDE", "TURNS", "REPEATS", "NEARLY", "ECHOES", "EMPTY", "RISK CUES", "PLAN")
+
+
+def _render_rows(sessions: Sequence[Document]) -> str:
+    rows: list[Sequence[object]] = []
+    for session in sessions:
+        client = _at(session, "client")
+        counts = (client[key] for key in ("turns", "exact_repeats", "near_repeats", "echoes", "empty"))
+        plan = {True: "unfinished", False: "finished"}.get(cast(bool, session["plan_unfinished"]), "none")
+        who = shorten(str(session["session"]), 40), session["method"], session["attitude"]
+        rows.append((*who, *counts, session["risk_cues"], plan))
+    return render_table(_ROW_COLUMNS, rows) + "\n(turns, repeats and echoes are the client's)"
+
+
+def _render_examples(examples: Document) -> list[str]:
+    parts: list[str] = []
+    for kind in examples:
+        found = cast(Sequence[Document], examples[kind])
+        lines = [f"{_KINDS[kind]}:"]
+        for example in found:
+            lines.append(
+                f"  {example['session']}, message {example['message']} ({example['role']}): {example['detail']}"
+            )
+            lines.append(f"    {shorten(str(example['excerpt']), 110)}")
+        parts.append("\n".join(lines))
+    return parts
+
+
+def _at(document: Document, key: str) -> Document:
+    return cast(Document, document.get(key, {}))
+
+
+def _number(value: object) -> int:
+    return cast(int, value)
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else f"{value:>6}"
+
+
+def _part(value: object, whole: object) -> str:
+    return f"{_number(value):>6,}  {_share(value, whole)}"
+
+
+def _share(value: object, whole: object) -> str:
+    return f"{100 * _number(value) / _number(whole):5.1f} %" if whole else "    –"

@@ -1,0 +1,148 @@
+"""`magnet diversity`: how varied the words of a corpus are."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from magnet.cli.commands import Command, Subparsers, add_command
+from magnet.cli.output import render_table, shorten, write_json, write_note, write_text
+
+if TYPE_CHECKING:
+    # pydantic and the tokenizers take longer to import than `magnet --help` should.
+    from magnet.evaluation.diversity import Diversity, DiversityOptions, DiversityReport
+
+SOURCE_HELP = "sessions.jsonl, a run folder, a folder of the paper's session_N.json, or a store URL"
+
+_EXAMPLES = (
+    ("magnet diversity runs/first", "Distinct-1, -2, -3 of a run"),
+    ("magnet diversity runs/a runs/b --budget 50000", "two runs at the same number of tokens"),
+    ("magnet diversity runs/first --by role --vocab-size 128000", "client and counselor apart, with EAD"),
+    ("magnet diversity runs/first --tokenizer tokenizer.json --json", "with a model's own tokenizer, for a program"),
+)
+_HEADER = ("CORPUS", "SESSIONS", "TOKENS", "TYPES", "DISTINCT-1", "DISTINCT-2", "DISTINCT-3", "EAD")
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet diversity`."""
+    summary = "Measure the lexical diversity of sessions: Distinct-1, -2, -3 and EAD"
+    parser = add_command(subparsers, Command("diversity", _run, summary, _EXAMPLES))
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument(
+        "--cleaning",
+        choices=("paper", "standard"),
+        default="paper",
+        help="paper deletes all but A-Z, a-z, 0-9 and spaces, and so glues words across lines; "
+        "standard puts a space there (default: paper)",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        default="whitespace",
+        metavar="NAME",
+        help="whitespace (default), a Hugging Face tokenizer.json or name (owner/model, hf:NAME), or a tiktoken name",
+    )
+    parser.add_argument(
+        "--vocab-size", type=_positive, metavar="V", help="the vocabulary of EAD (default: the tokenizer's own)"
+    )
+    parser.add_argument(
+        "--budget", type=_positive, metavar="N", help="measure only the first N tokens of each corpus or group"
+    )
+    parser.add_argument("--by", choices=("role", "attitude", "method"), help="the same figures for each of these too")
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from magnet.evaluation.diversity import DiversityOptions, measure_diversity
+    from magnet.evaluation.tokenizers import load_tokenizer
+    from magnet.session_files import read_sessions
+
+    chosen = DiversityOptions(
+        cleaning=options.cleaning,
+        tokenizer=load_tokenizer(options.tokenizer),
+        vocab_size=options.vocab_size,
+        budget=options.budget,
+        by=options.by,
+    )
+    sources: list[str] = options.sources
+    reports = [measure_diversity(read_sessions(source), chosen) for source in sources]
+    if options.json:
+        documents = [_document(source, report, chosen) for source, report in zip(sources, reports, strict=True)]
+        write_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        write_text(render_table(_HEADER, _rows(sources, reports)))
+        write_text(f"\ncleaning {chosen.cleaning}, tokenizer {chosen.tokenizer.name}{_vocabulary(chosen)}")
+    for note in _notes(sources, reports, chosen):
+        write_note(note)
+    return 0
+
+
+def _document(source: str, report: "DiversityReport", options: "DiversityOptions") -> dict[str, object]:
+    document: dict[str, object] = {
+        "source": source,
+        **asdict(report.whole),
+        "cleaning": options.cleaning,
+        "tokenizer": options.tokenizer.name,
+        "vocab_size": options.vocabulary,
+        "budget": options.budget,
+    }
+    if options.by is not None:
+        document["by"] = {options.by: {name: asdict(figures) for name, figures in report.groups.items()}}
+    return document
+
+
+def _rows(sources: Sequence[str], reports: "Sequence[DiversityReport]") -> list[Sequence[object]]:
+    rows: list[Sequence[object]] = []
+    for source, report in zip(sources, reports, strict=True):
+        rows.append((shorten(source, 60), *_cells(report.whole)))
+        rows.extend((f"  {name}", *_cells(figures)) for name, figures in report.groups.items())
+    return rows
+
+
+def _cells(figures: "Diversity") -> tuple[object, ...]:
+    ratios = (figures.distinct_1, figures.distinct_2, figures.distinct_3, figures.ead)
+    return (
+        figures.sessions,
+        figures.tokens,
+        figures.types,
+        *("–" if ratio is None else f"{ratio:.4f}" for ratio in ratios),
+    )
+
+
+def _vocabulary(options: "DiversityOptions") -> str:
+    return f", vocabulary {options.vocabulary:,}" if options.vocabulary else ""
+
+
+def _notes(sources: Sequence[str], reports: "Sequence[DiversityReport]", options: "DiversityOptions") -> list[str]:
+    notes: list[str] = []
+    if options.vocabulary is None:
+        notes.append("no EAD: the whitespace tokenizer has no vocabulary of its own; give --vocab-size")
+    measured = {
+        name: figures.tokens
+        for source, report in zip(sources, reports, strict=True)
+        for name, figures in _compared(source, report)
+    }
+    if options.budget is None:
+        notes.extend(_note_sizes(measured))
+    else:
+        notes.extend(
+            f"{name} has only {tokens:,} of the {options.budget:,} tokens of the budget"
+            for name, tokens in measured.items()
+            if tokens < options.budget
+        )
+    return notes
+
+
+def _compared(source: str, report: "DiversityReport") -> "list[tuple[str, Diversity]]":
+    return [(source, report.whole), *((f"{source} ({name})", figures) for name, figures in report.groups.items())]
+
+
+def _note_sizes(measured: Mapping[str, int]) -> list[str]:
+    smallest = min(measured.values())
+    if len(measured) < 2 or smallest == max(measured.values()) or not smallest:
+        return []
+    return [f"these figures fall as a corpus grows; --budget {smallest} compares all of these at the same size"]

@@ -1,0 +1,230 @@
+"""`magnet evaluate`: score sessions on rating scales with an LLM as the judge."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magnet.cli.commands import Command, Subparsers, add_command
+from magnet.cli.files import check_folder_of, new_file
+from magnet.cli.output import count, render_table, write_json, write_note, write_text
+from magnet.errors import InputError
+
+if TYPE_CHECKING:
+    # The engine comes with pydantic and the store; `magnet --help` should not wait for them.
+    from magnet.config import Settings
+    from magnet.evaluation.runs import Estimate, Order
+    from magnet.evaluation.samples import Tally
+    from magnet.evaluation.scores import Averages, Means, ScoreRecord
+    from magnet.records import SessionRecord
+
+_EXAMPLES = (
+    ("magnet evaluate runs/first --dry-run", "calls and tokens that it would take"),
+    ("magnet evaluate runs/first --scales ctrs,wai,panas -o scores.jsonl", "score a run; again, to go on"),
+    ("magnet evaluate runs/a runs/b published_sessions --scales ctrs", "several corpora, one table"),
+    ("magnet evaluate runs/first --scale-file mine.toml --scales mine", "a scale of your own"),
+    ("magnet evaluate runs/first --prompts arxiv2025-magnet", "the authors' own rubric wording"),
+)
+_SOURCE_HELP = "a sessions.jsonl, a run folder, a folder of the paper's session_N.json, or a store"
+_SCALES_HELP = "ctrs, wai, panas, or scales of your own, with commas between (default: ctrs)"
+_SCALE_FILE_HELP = "a scale of your own (TOML), or a folder of them; may be given more than once"
+_OUTPUT_HELP = "the scores, a line per session and scale; written anew each time (default: scores.jsonl)"
+_STORE_HELP = "where judgements are kept (default: MAGNET_STORE, magnet.toml, your data folder)"
+_PROMPTS_HELP = "a pack with a judge's prompts, or a checkout of the paper's code with evaluation/*/prompts"
+_PROGRESS_EVERY_S = 5.0
+_LLM_RATED = "Rated by an LLM, in this project's own wording unless --prompts or --scale-file says otherwise."
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet evaluate`."""
+    command = Command("evaluate", _evaluate, "Score sessions on rating scales, with an LLM as the judge", _EXAMPLES)
+    parser = add_command(subparsers, command)
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCE_HELP)
+    parser.add_argument("--scales", default="ctrs", metavar="NAMES", help=_SCALES_HELP)
+    parser.add_argument("--scale-file", type=Path, action="append", default=[], metavar="PATH", help=_SCALE_FILE_HELP)
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="samples per item (default: 3)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("scores.jsonl"), metavar="FILE", help=_OUTPUT_HELP)
+    parser.add_argument("--store", metavar="URL", help=_STORE_HELP)
+    parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PROMPTS_HELP)
+    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="judge calls at once (default: 16)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N sessions")
+    parser.add_argument("--dry-run", action="store_true", help="print calls and estimated tokens, and make no call")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from magnet.config import load_settings
+    from magnet.evaluation.judge import check_judge
+    from magnet.evaluation.runs import check_sessions
+
+    _check_numbers(options)
+    order = _read_order(options)
+    settings = load_settings(store=options.store)
+    if options.dry_run:
+        return _dry_run(options, settings, order)
+    check_judge(settings.models["judge"])
+    check_folder_of(options.output)
+    total = check_sessions(_read(options), order)
+    with new_file(options.output) as file:
+        averages, tally = _run(options, settings, order, total, file.write)
+    if options.json:
+        write_json(_document(options, averages, tally, settings))
+    else:
+        _show(options, averages, tally, order)
+    if tally.failed:
+        write_note(
+            f"{count(tally.failed, 'judgement')} got no answer from the endpoint and count as unscored; "
+            f"the same command again asks for them, and for nothing else ({tally.last_error or 'internal error'})"
+        )
+    return 1 if tally.failed else 0
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name in ("repeats", "concurrency", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}; give 1 or more")
+
+
+def _read_order(options: argparse.Namespace) -> "Order":
+    from magnet.config import load_settings
+    from magnet.evaluation.rubrics import load_rubric_book
+    from magnet.evaluation.runs import Order
+    from magnet.evaluation.scales import choose_scales, load_scales
+
+    scales = choose_scales(options.scales.split(","), load_scales(options.scale_file))
+    # A pack that is named needs no settings, so that none can be in the way.
+    book = load_rubric_book(options.prompts or load_settings().prompts)
+    return Order(tuple(map(book.rubric, scales)), options.repeats)
+
+
+def _read(options: argparse.Namespace) -> "Iterator[SessionRecord]":
+    from magnet.session_files import read_sessions
+
+    return islice(chain.from_iterable(map(read_sessions, options.sources)), options.limit)
+
+
+def _dry_run(options: argparse.Namespace, settings: "Settings", order: "Order") -> int:
+    from magnet.evaluation.runs import estimate, open_judge
+
+    async def run() -> "Estimate":
+        async with open_judge(settings, options.concurrency) as judge:
+            return await estimate(judge, _read(options), order)
+
+    found = asyncio.run(run())
+    judge = settings.models["judge"]
+    price = judge.price
+    dollars = price and (found.prompt_tokens * price.prompt + found.completion_tokens * price.completion) / 1_000_000
+    if options.json:
+        write_json({"judge": judge.model, **found.document(), "cost_usd": dollars})
+        return 0
+    made = f"{count(found.judgements, 'judgement')} to make, {found.kept:,} in the store"
+    write_text(f"{count(found.sessions, 'session')}: {made}.")
+    alone = f"{found.calls_without_n:,} where it gives one answer a call"
+    write_text(f"{count(found.calls, 'call')} to {judge.model or 'a judge still to be named'}, or {alone}; no repairs.")
+    cost = "" if dollars is None else f", about ${dollars:,.2f}"
+    tokens = f"{found.prompt_tokens:,} prompt and {found.completion_tokens:,} completion tokens"
+    write_text(f"About {tokens} (characters divided by four){cost}.")
+    return 0
+
+
+def _run(
+    options: argparse.Namespace, settings: "Settings", order: "Order", total: int, write: Callable[[str], object]
+) -> "tuple[Averages, Tally]":
+    from magnet.evaluation.runs import open_judge, score_all
+    from magnet.evaluation.samples import Tally
+    from magnet.evaluation.scores import Averages
+
+    tally, averages, progress = Tally(), Averages(), _Progress(total)
+
+    def use(scored: "Sequence[ScoreRecord]") -> None:
+        for record in scored:
+            write(record.model_dump_json() + "\n")
+            averages.add(record)
+        progress.show(tally)
+
+    async def run() -> None:
+        async with open_judge(settings, options.concurrency) as judge:
+            await score_all(judge, _read(options), order, tally, use, ahead=options.concurrency)
+
+    with progress.ending():
+        asyncio.run(run())
+    return averages, tally
+
+
+class _Progress:
+    """Tells on stderr how far the run is: a redrawn line on a terminal, plain lines now and then elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._shown_at = total, 0, time.monotonic()
+
+    def show(self, tally: "Tally") -> None:
+        self._done += 1
+        line = (
+            f"{self._done:,} of {count(self._total, 'session')}, {count(tally.calls, 'call')}, "
+            f"{tally.reused:,} judgements reused, {tally.unscored:,} unscored"
+        )
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[Kmagnet: {line}")
+            sys.stderr.flush()
+        elif time.monotonic() - self._shown_at >= _PROGRESS_EVERY_S:
+            self._shown_at = time.monotonic()
+            write_note(line)
+
+    @contextmanager
+    def ending(self) -> Generator[None]:
+        """Take the redrawn line away at the end, however that comes."""
+        try:
+            yield
+        finally:
+            if sys.stderr.isatty() and self._done:
+                sys.stderr.write("\r\x1b[K")
+
+
+def _document(
+    options: argparse.Namespace, averages: "Averages", tally: "Tally", settings: "Settings"
+) -> dict[str, object]:
+    return {
+        "output": str(options.output),
+        "store": settings.store,
+        "means": [means.model_dump(mode="json") for means in averages.means()],
+        "run": tally.document(),
+    }
+
+
+def _show(options: argparse.Namespace, averages: "Averages", tally: "Tally", order: "Order") -> None:
+    rows = averages.means()
+    for rubric in order.rubrics:
+        own = [means for means in rows if means.scale == rubric.scale.name]
+        write_text(f"{rubric.scale.title}, {rubric.scale.lowest} to {rubric.scale.highest}, judge {own[0].judge_model}")
+        write_text(_table(own, is_change=rubric.scale.before is not None))
+        write_text()
+    write_text(_LLM_RATED)
+    spent = "" if tally.cost_usd is None else f", ${tally.cost_usd:,.2f}"
+    tokens = f"{tally.usage.prompt_tokens:,} prompt and {tally.usage.completion_tokens:,} completion tokens"
+    write_text(f"{count(tally.calls, 'call')}, {tokens}{spent}; {tally.reused:,} judgements from the store.")
+    write_text(f"Scores: {options.output}")
+
+
+def _table(rows: "Sequence[Means]", *, is_change: bool) -> str:
+    kind = " CHANGE" if is_change else ""
+    groups = list(rows[0].groups)
+    header = ["METHOD", *(["ATTITUDE"] if is_change else []), "SESSIONS", *(name.upper() + kind for name in groups)]
+    header += [*([] if is_change else ["TOTAL"]), "UNSCORED"]
+    table: list[list[object]] = []
+    for means in rows:
+        attitude = [means.attitude or "all"] if is_change else []
+        values = [means.groups[name] for name in groups] + ([] if is_change else [means.total])
+        shown = [_number(value, signed=is_change) for value in values]
+        table.append([means.method, *attitude, means.sessions, *shown, f"{means.unscored} of {means.samples}"])
+    return render_table(header, table)
+
+
+def _number(value: float | None, *, signed: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.2f}" if signed else f"{value:.2f}"

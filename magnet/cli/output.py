@@ -1,0 +1,50 @@
+"""What the commands write: text and tables on stdout, one JSON document there under `--json`, notes on stderr."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+
+# Texts come from models and files: none of them may steer the terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def write_text(text: str = "") -> None:
+    """Write lines of text for a person."""
+    sys.stdout.write(_CONTROL.sub("�", text) + "\n")
+
+
+def write_json(document: object) -> None:
+    """Write the one JSON document of `--json`."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_note(text: str) -> None:
+    """Write a line to stderr under the command's name."""
+    sys.stderr.write(f"magnet: {_CONTROL.sub('�', text)}\n")
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows in columns under a header; numbers stand to the right, lines carry no trailing spaces."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    is_number = [bool(rows) and all(isinstance(row[column], int) for row in rows) for column in range(len(header))]
+    return "\n".join(_render_row(row, widths, is_number) for row in cells)
+
+
+def _render_row(cells: Sequence[str], widths: Sequence[int], is_number: Sequence[bool]) -> str:
+    columns = zip(cells, widths, is_number, strict=True)
+    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns).rstrip()
+
+
+def shorten(text: str, width: int) -> str:
+    """Return the text on one line, cut at a word to at most this many characters."""
+    line = " ".join(text.split())
+    if len(line) <= width:
+        return line
+    return line[: width - 1].rsplit(" ", 1)[0].rstrip(",;:. ") + "…"
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 session", "2 sessions"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

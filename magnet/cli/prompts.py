@@ -1,0 +1,170 @@
+"""`magnet prompts`: what is in a prompt pack, and which methods it serves."""
+
+import argparse
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magnet.cli.commands import Command, Subparsers, add_command, add_group
+from magnet.cli.output import count, render_table, write_json, write_text
+from magnet.errors import PromptError
+
+if TYPE_CHECKING:
+    # The prompts come with pydantic and the agents; `magnet --help` should not wait for them.
+    from magnet.agents import Agent
+    from magnet.pipeline.variants import Method
+    from magnet.prompts import Pack, Prompt
+
+_PACK_HELP = (
+    "the prompt pack: a folder of ours, or the paper's prompts/ (default: MAGNET_PROMPTS, magnet.toml, built in)"
+)
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet prompts list|show|check`."""
+    group = add_group(subparsers, "prompts", "See and check the prompts of a pack")
+    _register_list(group)
+    _register_show(group)
+    _register_check(group)
+
+
+def _register_list(group: Subparsers) -> None:
+    examples = (
+        ("magnet prompts list", "the prompts in use"),
+        ("magnet prompts list --prompts my-pack", "those of another pack"),
+    )
+    parser = add_command(group, Command("list", _list, "List the prompts of a pack", examples))
+    parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+
+
+def _register_show(group: Subparsers) -> None:
+    examples = (
+        ("magnet prompts show composer", "its messages, with {placeholders}"),
+        ("magnet prompts show client --prompts checkout/prompts", "the wording of another pack"),
+    )
+    parser = add_command(group, Command("show", _show, "Show a prompt's messages with their placeholders", examples))
+    parser.add_argument("name", metavar="NAME", help="a prompt, as magnet prompts list names it")
+    parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+
+
+def _register_check(group: Subparsers) -> None:
+    examples = (
+        ("magnet prompts check", "the pack in use"),
+        ("magnet prompts check my-pack", "one of your own, before a run"),
+        ("magnet prompts check checkout/prompts --json", "the paper's, for a program"),
+    )
+    parser = add_command(group, Command("check", _check, "Check which methods a pack serves", examples))
+    # One destination for both spellings, so that neither can contradict the other unseen.
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="the same as --prompts DIR")
+    where.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from magnet.pipeline.variants import agent_of_prompt
+
+    pack, agents = _load(options.prompts), agent_of_prompt()
+    if options.json:
+        prompts = [_summarise(prompt, agents) for prompt in pack.prompts.values()]
+        write_json({"pack": pack.name, "fingerprint": pack.fingerprint, "prompts": prompts})
+        return 0
+    rows = [
+        (
+            prompt.name,
+            prompt.version,
+            _agent_of(prompt, agents) or "-",
+            _digest(prompt)[:8],
+            ", ".join(prompt.variables),
+        )
+        for prompt in pack.prompts.values()
+    ]
+    write_text(render_table(("NAME", "VERSION", "AGENT", "SHA256", "VARIABLES"), rows))
+    write_text(f"\n{count(len(rows), 'prompt')} in the pack {pack.name}, fingerprint {pack.fingerprint}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from magnet.pipeline.variants import agent_of_prompt
+
+    pack, agents = _load(options.prompts), agent_of_prompt()
+    prompt = _find(pack, options.name)
+    if options.json:
+        messages = [{"role": role, "content": template} for role, template in prompt.templates]
+        write_json({"pack": pack.name, **_summarise(prompt, agents), "messages": messages})
+        return 0
+    write_text(f"{prompt.name}, version {prompt.version}, for the agent {_agent_of(prompt, agents) or '(none)'}")
+    write_text(f"Pack {pack.name}; source: {prompt.source}")
+    write_text(f"Variables: {', '.join(prompt.variables) or 'none'}")
+    for role, template in prompt.templates:
+        write_text(f"\n# {role}\n{template}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from magnet.pipeline.variants import METHODS
+
+    pack = _load(options.folder or options.prompts)
+    problems = {method.name: _find_problem(method, pack) for method in METHODS.values()}
+    if options.json:
+        methods = [{"method": name, "ok": problem is None, "problem": problem} for name, problem in problems.items()]
+        write_json({"pack": pack.name, "fingerprint": pack.fingerprint, "methods": methods})
+    else:
+        write_text(f"Pack {pack.name}, {count(len(pack.prompts), 'prompt')}, fingerprint {pack.fingerprint}\n")
+        write_text(render_table(("METHOD", "USABLE"), [(name, problem or "ok") for name, problem in problems.items()]))
+    if unusable := [name for name, problem in problems.items() if problem]:
+        raise PromptError(f"{len(unusable)} of {count(len(problems), 'method')} cannot use the prompt pack {pack.name}")
+    return 0
+
+
+def _find_problem(method: "Method", pack: "Pack") -> str | None:
+    """Return why a method cannot use a pack: every file that is missing, else the first wrong variable."""
+    from magnet.pipeline.variants import check_method
+
+    missing = [name for _, name in method.steps() if name not in pack.prompts]
+    if missing:
+        return f"missing: {', '.join(pack.expected.get(name, f'{name}.md') for name in missing)}"
+    try:
+        check_method(method, pack)
+    except PromptError as error:
+        return str(error)
+    return None
+
+
+def _load(folder: Path | None) -> "Pack":
+    from magnet.config import load_settings
+    from magnet.prompts.loading import load_pack
+
+    # A pack that is named needs no settings, so that none can be in the way.
+    return load_pack(folder or load_settings().prompts)
+
+
+def _find(pack: "Pack", name: str) -> "Prompt":
+    if name in pack.prompts:
+        return pack.prompts[name]
+    near = difflib.get_close_matches(name, pack.prompts, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise PromptError(f"no prompt {name!r} in the pack {pack.name}: {hint}magnet prompts list shows them")
+
+
+def _summarise(prompt: "Prompt", agents: "Mapping[str, Agent]") -> dict[str, object]:
+    return {
+        "name": prompt.name,
+        "version": prompt.version,
+        "agent": _agent_of(prompt, agents),
+        "source": prompt.source,
+        "variables": list(prompt.variables),
+        "sha256": _digest(prompt),
+    }
+
+
+def _agent_of(prompt: "Prompt", agents: "Mapping[str, Agent]") -> str | None:
+    agent = agents.get(prompt.name)
+    return agent.name if agent else None
+
+
+def _digest(prompt: "Prompt") -> str:
+    """Return the sha256 of the wording, which changes with nothing else; tests/prompts.lock.json pins the same."""
+    return hashlib.sha256(json.dumps(prompt.templates).encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""`magnet report`: one self-contained page on one or several runs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magnet.cli.commands import Command, Subparsers, add_command
+from magnet.cli.files import check_folder_of, new_file
+from magnet.cli.output import write_json, write_text
+
+if TYPE_CHECKING:
+    # pydantic and numpy take longer to import than `magnet --help` should.
+    from magnet.evaluation.report.document import Document
+
+_EXAMPLES = (
+    (
+        "magnet report runs/first -o report.html",
+        "one run: diversity, audit, techniques, cost; scores where there are any",
+    ),
+    (
+        "magnet report runs/magnet runs/cactus -o report.html --csv figures.csv",
+        "two runs side by side, and every figure",
+    ),
+    ("magnet report runs/first -o report.html --json | jq .sections[1]", "for a program"),
+)
+_RUN_HELP = (
+    "a run folder (sessions.jsonl, with scores.jsonl and comparisons.jsonl where they are), a folder of the paper's "
+    "session_N.json, or a store's URL"
+)
+DEFAULT_VOCABULARY = 128_000
+"""V of EAD where the tokenizer knows none: about that of Llama 3."""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet report`."""
+    summary = "Report on runs: one HTML page with tables, intervals, plots and the provenance of every number"
+    parser = add_command(subparsers, Command("report", _run, summary, _EXAMPLES))
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=_RUN_HELP)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="the page (default: report.html)"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="every figure, one a line")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables as Markdown")
+    parser.add_argument("--title", default="MAGneT evaluation report", metavar="TEXT", help="the page's title")
+    parser.add_argument("--cleaning", choices=("paper", "standard"), default="paper", help="as in magnet diversity")
+    parser.add_argument("--tokenizer", default="whitespace", metavar="NAME", help="as in magnet diversity")
+    parser.add_argument("--vocab-size", type=int, metavar="V", help="as in magnet diversity (default: 128000)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from magnet.evaluation.diversity import DiversityOptions
+    from magnet.evaluation.report.assembly import assemble_report
+    from magnet.evaluation.report.forms import to_csv, to_json, to_markdown
+    from magnet.evaluation.report.page import to_html
+    from magnet.evaluation.tokenizers import load_tokenizer
+
+    outputs = {options.output: to_html, options.csv: to_csv, options.markdown: to_markdown}
+    outputs.pop(None, None)
+    for path in outputs:
+        check_folder_of(path)
+    tokenizer = load_tokenizer(options.tokenizer)
+    vocabulary = options.vocab_size or tokenizer.vocab_size or DEFAULT_VOCABULARY
+    measured = DiversityOptions(cleaning=options.cleaning, tokenizer=tokenizer, vocab_size=vocabulary)
+    document = assemble_report(options.runs, measured, options.title)
+    for path, write in outputs.items():
+        with new_file(path) as file:
+            file.write(write(document))
+    if options.json:
+        write_json(to_json(document))
+    else:
+        _show(document, list(outputs))
+    return 0
+
+
+def _show(document: "Document", paths: list[Path]) -> None:
+    write_text(document.subtitle)
+    for notice in document.notices:
+        write_text(notice)
+    write_text("Report: " + ", ".join(map(str, paths)))

@@ -1,0 +1,148 @@
+"""`magnet sessions`: list the sessions of a file, a run, a store or the paper's folder, and read one."""
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from magnet.cli.commands import Command, Subparsers, add_command, add_group
+from magnet.cli.output import count, render_table, write_json, write_text
+from magnet.notices import NOTICE, REHEARSAL_NOTICE
+
+if TYPE_CHECKING:
+    # pydantic, which every record is made of, takes longer to import than `magnet --help` should.
+    from magnet.records import SessionRecord, TurnRecord
+
+SOURCE_HELP = (
+    "sessions.jsonl, a run folder, a store (sqlite:///… or postgresql://…), or a folder of the paper's session_N.json"
+)
+_MAX_LINE = 100
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add `magnet sessions list|show`."""
+    group = add_group(subparsers, "sessions", "List and read sessions")
+    examples = (
+        ("magnet sessions list runs/first", "one line per session"),
+        ("magnet sessions list sqlite:///magnet.db --json", "those of a store, for a program"),
+    )
+    parser = add_command(group, Command("list", _list, "List the sessions of a source", examples))
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    _register_show(group)
+
+
+def _register_show(group: Subparsers) -> None:
+    examples = (
+        ("magnet sessions show runs/first", "read the first session"),
+        ("magnet sessions show runs/first ID --trace", "one by id, with every specialist's candidate"),
+        ("magnet sessions show published/ session_7", "one of the paper's"),
+    )
+    parser = add_command(group, Command("show", _show, "Print one session as a transcript", examples))
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("id", nargs="?", metavar="ID", help="which session (default: the first)")
+    parser.add_argument("--trace", action="store_true", help="show techniques and candidates under each counselor turn")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from magnet.session_files import read_sessions
+
+    listed = [_summarise(session) for session in read_sessions(options.source)]
+    if options.json:
+        write_json({"sessions": listed})
+        return 0
+    columns = ("id", "status", "method", "attitude", "exchanges", "flags")
+    rows = [[summary[column] for column in columns] for summary in listed]
+    write_text(render_table([column.upper() for column in columns], rows))
+    write_text(f"\n{count(len(rows), 'session')}. {NOTICE}")
+    return 0
+
+
+def _summarise(session: "SessionRecord") -> dict[str, object]:
+    from magnet.dialogue import count_exchanges
+
+    return {
+        "id": session.id,
+        "intake_id": session.intake_id,
+        "status": session.status,
+        "ended_by": session.ended_by,
+        "method": session.method,
+        "attitude": session.attitude.value,
+        "engine": session.engine,
+        "exchanges": count_exchanges(session.utterances),
+        "flags": len(flags_of(session)),
+    }
+
+
+def flags_of(session: "SessionRecord") -> list[str]:
+    """Return every flag of the plan and the turns, in order."""
+    plan = session.plan.flags if session.plan else ()
+    return [*plan, *(flag for turn in session.turns for flag in turn.flags)]
+
+
+def _show(options: argparse.Namespace) -> int:
+    from magnet.session_files import find_session
+
+    session = find_session(options.source, options.id)
+    if options.json:
+        write_json(session.model_dump(mode="json"))
+        return 0
+    # On a terminal long turns are wrapped; in a pipe a turn is a line, for grep.
+    width = min(shutil.get_terminal_size().columns, _MAX_LINE) if sys.stdout.isatty() else None
+    for paragraph in (*_head(session), *_transcript(session, with_trace=options.trace)):
+        write_text(_wrap(paragraph, width) if width else paragraph)
+    return 0
+
+
+def _head(session: "SessionRecord") -> Iterator[str]:
+    from magnet.config import REHEARSAL
+    from magnet.dialogue import count_exchanges
+
+    ended = f" ({session.ended_by})" if session.ended_by else ""
+    yield (
+        f"Session {session.id}: {session.status}{ended}, {count(count_exchanges(session.utterances), 'exchange')}, "
+        f"method {session.method}, client {session.intake_id} ({session.attitude}), engine {session.engine}"
+    )
+    yield NOTICE
+    if session.engine == REHEARSAL:
+        yield REHEARSAL_NOTICE
+    if session.error:
+        yield f"Error ({session.error.kind}): {session.error.message}"
+    if session.plan:
+        yield f"\nPlan: {session.plan.technique or 'no technique named'}{_flagged(session.plan.flags)}"
+        yield session.plan.text.strip()
+
+
+def _transcript(session: "SessionRecord", *, with_trace: bool) -> Iterator[str]:
+    from magnet.dialogue import Role
+
+    traces = {turn.index: turn for turn in session.turns}
+    for position, utterance in enumerate(session.dialogue):
+        index = position // 2 - 1
+        trace = traces.get(index)
+        if position % 2 == 0:
+            flags = _flagged(trace.flags) if trace else ""
+            yield f"\n[{index + 1}]{flags}" if index >= 0 else "\n[opening]"
+        yield f"{utterance.role.capitalize()}: {utterance.text}"
+        if with_trace and trace and utterance.role is Role.COUNSELOR:
+            yield from _trace(trace)
+
+
+def _trace(turn: "TurnRecord") -> Iterator[str]:
+    yield f"    techniques: {', '.join(technique.title for technique in turn.techniques) or 'none selected'}"
+    for technique, text in turn.candidates.items():
+        yield f"    {technique.title}: {text}"
+
+
+def _flagged(flags: tuple[str, ...]) -> str:
+    return f" (flagged: {', '.join(flags)})" if flags else ""
+
+
+def _wrap(paragraph: str, width: int) -> str:
+    """Wrap each line, what follows its first row indented further."""
+    lines: list[str] = []
+    for line in paragraph.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines.append(textwrap.fill(line.strip(), width, initial_indent=indent, subsequent_indent=indent + "    "))
+    return "\n".join(lines)

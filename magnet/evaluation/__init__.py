@@ -1,0 +1,1 @@
+"""Measuring sessions: diversity, audit, scales and their judge, comparison, statistics, report."""

@@ -1,0 +1,101 @@
+"""What a model leaves in an utterance that no speaker would say, and whether a text stops in mid-sentence."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias, get_args
+
+Artefact: TypeAlias = Literal["role_label", "preamble", "technique_name", "stage_direction", "marker"]
+ARTEFACTS: tuple[Artefact, ...] = get_args(Artefact)
+"""The kinds of leak: a speaker's label, an announcement ("here is a response:"), the name of one of the five
+techniques, a stage direction, a token or placeholder of a template."""
+
+_SPEAKERS = "Counsell?or|Therapist|Client|Patient"
+_ANNOUNCED = r"(?:utterance|response|reply|turn|message|answer|version|candidate|statement)s?"
+_ACTIONS = (
+    r"(?:smil|nod|sigh|paus|laugh|chuckl|lean|cr(?:y|ies)|tear|silen|shrug|gestur|glanc|sob|frown|whisper|shift|wip"
+    r"|sniff|hesitat|breath|(?:tak|paus)\w+ a (?:deep )?(?:breath|moment)|look(?:s|ing) (?:down|away|up|at))"
+)
+_MANNER = rf"(?:(?:the |{_SPEAKERS}|s?he|they)\s*){{0,2}}(?:\w+ly\s+)?"
+
+_PATTERNS: Mapping[Artefact, re.Pattern[str]] = {
+    # At the start of a line in any case; inside one only capitalised and after a sentence, as "a client: me" is speech.
+    "role_label": re.compile(
+        rf"^[ \t*_#\"“\[(]*(?i:{_SPEAKERS})[*_\])]*[ \t]*:|(?<=[.!?…\"”*])\s+[*_]*(?:{_SPEAKERS})[*_]*:", re.MULTILINE
+    ),
+    "preamble": re.compile(
+        rf"\A\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great)\W+)?(?:here(?:['’]s| is| are)|below is)\b"
+        rf"[^.!?:\n]{{0,80}}\b{_ANNOUNCED}\b[^.!?:\n]{{0,60}}[:\n]",
+        re.IGNORECASE,
+    ),
+    "technique_name": re.compile(
+        r"\b(?i:solution provision|normali[sz]ation|psycho[-‐‑ ]?education"
+        r"|(?:reflection|questioning) (?:technique|agent))\b"
+        r"|(?:^|[(\[*\n])[ \t]*(?:Reflection|Questioning|Solution)[*_]*[ \t]*[:)\]]"
+    ),
+    "stage_direction": re.compile(
+        rf"\([ \t]*(?i:{_MANNER}{_ACTIONS})[^()\n]{{0,60}}\)|\[[ \t]*(?i:{_MANNER}{_ACTIONS})[^\[\]\n]{{0,60}}\]"
+        rf"|\*[ \t]*(?i:{_MANNER}{_ACTIONS})[^*\n]{{0,60}}\*"
+    ),
+    "marker": re.compile(
+        r"<\|\w+\|>|</?s>|\[/?INST\]|\[\s*/?\s*END\s*\]|\[(?i:client|counsell?or|therapist|your|insert)\b[^\]\n]{0,40}\](?!:)"
+        r"|\{\w+\}"
+    ),
+}
+# None of these can match where none of its own strings stands in the text in lower case, which is quicker to see.
+_HINTS: Mapping[Artefact, tuple[str, ...]] = {
+    "role_label": (":",),
+    "preamble": ("here", "below"),
+    "technique_name": ("reflection", "questioning", "solution", "normali", "education"),
+    "stage_direction": ("(", "[", "*"),
+    "marker": ("<", "[", "{"),
+}
+
+_CLOSING_MARKS = " \t\n\"'”’»)]}*_`"
+_UNFINISHED_ENDS = frozenset(",;:([{-–—/&")
+_SHORTEST_SENTENCE = 4
+_ITEM = r"(?:[*•+#\-–]+|\d{1,2}[.)]?)"
+_BARE_ITEM = re.compile(rf"\n[ \t]*{_ITEM}\s*\Z")
+_LIST_ITEM = re.compile(rf"^[ \t]*{_ITEM}[ \t]+(\S.*)$", re.MULTILINE)
+
+
+def find_artefacts(text: str) -> Iterator[tuple[Artefact, int]]:
+    """Yield each kind of leak in an utterance, once, and where the first of its kind begins."""
+    lowered = text.lower()
+    for kind, hints in _HINTS.items():
+        for hint in hints:
+            if hint in lowered:
+                if found := _PATTERNS[kind].search(text):
+                    yield kind, found.start()
+                break
+
+
+def is_cut_off(text: str) -> bool:
+    """Tell whether an utterance stops in mid-sentence: it ends in a word or an open mark, not at a sentence's end.
+
+    Fewer than four words need no full stop ("Not really").
+    """
+    return _stops_short(text) and len(text.split()) >= _SHORTEST_SENTENCE
+
+
+def is_unfinished(plan: str) -> bool:
+    """Tell whether a plan stops in mid-sentence, or at a list item that it only begins.
+
+    The last item of a list needs no full stop where most of the others have none.
+    """
+    if _BARE_ITEM.search(plan):
+        return True
+    if not _stops_short(plan):
+        return False
+    *others, last = _LIST_ITEM.findall(plan) or [""]
+    bare = sum(map(_stops_short, others))
+    return not (last and plan.rstrip().endswith(last.rstrip()) and len(others) > 1 and bare * 2 > len(others))
+
+
+def _stops_short(text: str) -> bool:
+    end = text.rstrip(_CLOSING_MARKS)
+    return not end or end[-1].isalnum() or end[-1] in _UNFINISHED_ENDS
+
+
+def is_question(text: str) -> bool:
+    """Tell whether an utterance ends with a question mark, quotation marks and brackets aside."""
+    return text.rstrip(_CLOSING_MARKS).endswith(("?", "？"))

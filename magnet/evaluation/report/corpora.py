@@ -1,0 +1,205 @@
+"""The runs of a report as corpora: one for each run and method, with what a single pass over its sessions tells."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from magnet.dialogue import count_exchanges
+from magnet.errors import InputError
+from magnet.evaluation.audit import audit_session
+from magnet.evaluation.comparisons import COMPARISONS_FILE, ComparisonRecord, read_comparisons
+from magnet.evaluation.scores import ScoreRecord, read_scores
+from magnet.evaluation.tally import AuditTally
+from magnet.records import SessionRecord, UsageRecord
+from magnet.session_files import SESSIONS_FILE, UNKNOWN, read_sessions
+
+T = TypeVar("T")
+
+SCORES_FILE = "scores.jsonl"
+"""The file of a run folder that holds its scores."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the sessions took to write; `priced` counts the sessions whose cost is known."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    priced: int = 0
+
+    def add(self, usage: UsageRecord) -> None:
+        """Count one session."""
+        self.calls += usage.calls
+        self.prompt_tokens += usage.prompt_tokens
+        self.cached_prompt_tokens += usage.cached_prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        if usage.cost_usd is not None:
+            self.cost_usd += usage.cost_usd
+            self.priced += 1
+
+
+@dataclass(slots=True)
+class Origins:
+    """Where sessions come from: how many share each version, prompt pack, model, licence and so on."""
+
+    versions: Counter[str] = field(default_factory=Counter[str])
+    prompts: Counter[str] = field(default_factory=Counter[str])
+    models: Counter[str] = field(default_factory=Counter[str])
+    engines: Counter[str] = field(default_factory=Counter[str])
+    seeds: Counter[str] = field(default_factory=Counter[str])
+    licences: Counter[str] = field(default_factory=Counter[str])
+    dates: set[str] = field(default_factory=set[str])
+
+    def add(self, session: SessionRecord) -> None:
+        """Count one session."""
+        made = session.provenance
+        self.versions[made.version or UNKNOWN] += 1
+        self.prompts[f"{made.prompt_pack} {made.prompt_fingerprint}".strip() or UNKNOWN] += 1
+        self.engines[session.engine] += 1
+        self.seeds["none" if made.seed is None else str(made.seed)] += 1
+        self.licences[session.intake.licence or UNKNOWN] += 1
+        for role, model in made.models.items():
+            if role != "judge":
+                temperature = "" if model.temperature is None else f", T {model.temperature:g}"
+                tokens = "" if model.max_tokens is None else f", {model.max_tokens} tokens"
+                self.models[f"{role}: {model.model}{temperature}{tokens}"] += 1
+        if made.created_at:
+            self.dates.add(made.created_at[:10])
+
+
+@dataclass(slots=True)
+class Corpus:
+    """The sessions of one method in one run. Exchanges, audit and usage are those of finished sessions."""
+
+    source: str
+    method: str
+    label: str = ""
+    sessions: int = 0
+    finished: int = 0
+    exchanges: int = 0
+    clients: set[str] = field(default_factory=set[str])
+    attitudes: Counter[str] = field(default_factory=Counter[str])
+    statuses: Counter[str] = field(default_factory=Counter[str])
+    usage: Usage = field(default_factory=Usage)
+    origins: Origins = field(default_factory=Origins)
+    audit: AuditTally = field(default_factory=lambda: AuditTally(examples=0))
+
+    def add(self, session: SessionRecord) -> None:
+        """Count one session."""
+        self.sessions += 1
+        self.statuses[session.status] += 1
+        self.origins.add(session)
+        self.usage.add(session.usage)
+        if session.status != "finished":
+            return
+        self.finished += 1
+        self.exchanges += count_exchanges(session.utterances)
+        self.clients.add(session.intake.client_id)
+        self.attitudes[session.attitude.value] += 1
+        self.audit.add(audit_session(session))
+
+    def read(self) -> Iterator[SessionRecord]:
+        """Yield the corpus's finished sessions again."""
+        for session in read_sessions(self.source):
+            if session.method == self.method and session.status == "finished":
+                yield session
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScore:
+    """A score, and the label of the corpus it belongs to."""
+
+    corpus: str
+    score: ScoreRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a report is made of."""
+
+    corpora: Sequence[Corpus]
+    scores: Sequence[LabelledScore]
+    comparisons: Sequence[ComparisonRecord]
+
+    @property
+    def labels(self) -> list[str]:
+        """The corpora's labels, in the order given; then those that only scores know."""
+        return list(dict.fromkeys([*(c.label for c in self.corpora), *(score.corpus for score in self.scores)]))
+
+
+def gather_evidence(runs: Sequence[str]) -> Evidence:
+    """Read the runs: sessions once, and the scores and comparisons that lie in their folders.
+
+    Raises:
+        InputError: a run is named twice, or holds neither sessions, scores nor comparisons; a file of it is broken.
+    """
+    if len(set(runs)) < len(runs):
+        raise InputError("a run is named twice")
+    corpora = [corpus for run in runs for corpus in _read_corpora(run)]
+    _label(corpora)
+    scores = [(run, score) for run in runs for score in _read_own(run, SCORES_FILE, read_scores)]
+    comparisons = [found for run in runs for found in _read_own(run, COMPARISONS_FILE, read_comparisons)]
+    labelled = [LabelledScore(_label_of(score, run, corpora), score) for run, score in scores]
+    return Evidence(corpora, _unique_scores(labelled), _unique_comparisons(comparisons))
+
+
+def _read_corpora(run: str) -> list[Corpus]:
+    folder = Path(run)
+    has_others = any((folder / name).is_file() for name in (SCORES_FILE, COMPARISONS_FILE))
+    holds_sessions = (folder / SESSIONS_FILE).is_file() or any(folder.glob("session_*.json"))
+    if folder.is_dir() and has_others and not holds_sessions:
+        return []
+    by_method: dict[str, Corpus] = {}
+    for session in read_sessions(run):
+        by_method.setdefault(session.method, Corpus(run, session.method)).add(session)
+    return list(by_method.values())
+
+
+def _read_own(run: str, name: str, read: Callable[[Path], Iterator[T]]) -> Iterator[T]:
+    path = Path(run) / name
+    if "://" not in run and path.is_file():
+        yield from read(path)
+
+
+def _label(corpora: Sequence[Corpus]) -> None:
+    """Call a corpus by its method, and by its run too where the method alone would not do."""
+    methods = Counter(corpus.method for corpus in corpora)
+    for corpus in corpora:
+        run = _run_name(corpus.source)
+        if corpus.method == UNKNOWN:
+            corpus.label = run
+        elif methods[corpus.method] > 1:
+            corpus.label = f"{corpus.method} ({run})"
+        else:
+            corpus.label = corpus.method
+    if twice := {label for label, times in Counter(corpus.label for corpus in corpora).items() if times > 1}:
+        for corpus in corpora:
+            if corpus.label in twice:
+                corpus.label = f"{corpus.method} ({corpus.source})"
+
+
+def _run_name(source: str) -> str:
+    path = Path(source)
+    return path.parent.name if path.name == SESSIONS_FILE and path.parent.name else path.name or source
+
+
+def _label_of(score: ScoreRecord, run: str, corpora: Sequence[Corpus]) -> str:
+    same = [corpus for corpus in corpora if corpus.method == score.method]
+    own = [corpus for corpus in same if corpus.source == run]
+    found = own or (same if len(same) == 1 else [])
+    return found[0].label if found else f"{score.method} ({_run_name(run)})"
+
+
+def _unique_scores(scores: Sequence[LabelledScore]) -> list[LabelledScore]:
+    """Drop a score that stands in two files; the last one wins."""
+    return list({(found.corpus, found.score.session_id, found.score.comparable): found for found in scores}.values())
+
+
+def _unique_comparisons(comparisons: Sequence[ComparisonRecord]) -> list[ComparisonRecord]:
+    found = {(c.a.session_id, c.a.method, c.b.session_id, c.b.method, c.judge.model, c.rubric): c for c in comparisons}
+    return list(found.values())

@@ -1,0 +1,126 @@
+"""A report as JSON, CSV and Markdown; the HTML page is in `page`."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+from magnet.evaluation.report.document import Cell, Document, Plot, Section, Table, Text
+
+CSV_COLUMNS = ("section", "table", "row", "column", "text", "value", "low", "high", "n")
+
+
+def to_json(document: Document) -> dict[str, object]:
+    """Return the report as one JSON object; a figure is {value, low, high, n}, words are text."""
+    return {
+        "title": document.title,
+        "subtitle": document.subtitle,
+        "version": document.version,
+        "notices": list(document.notices),
+        "sections": [_section_to_json(section) for section in document.sections],
+        "footnotes": list(document.footnotes),
+    }
+
+
+def _section_to_json(section: Section) -> dict[str, object]:
+    return {
+        "name": section.name,
+        "title": section.title,
+        "text": [block.text for block in section.blocks if isinstance(block, Text)],
+        "tables": [
+            {
+                "name": table.name,
+                "title": table.title,
+                "note": table.note,
+                "columns": list(table.columns),
+                "rows": [[_cell_to_json(cell) for cell in row] for row in table.rows],
+            }
+            for table in section.tables
+        ],
+    }
+
+
+def _cell_to_json(cell: Cell) -> object:
+    if not cell.is_figure:
+        return cell.text.strip()
+    interval = cell.interval
+    return {
+        "value": cell.value,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "n": cell.n,
+    }
+
+
+def to_csv(document: Document) -> str:
+    """Return every cell of every table as a row; the row's name is its first cell, or its first words."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for section in document.sections:
+        for table in section.tables:
+            writer.writerows(_csv_rows(section, table))
+    return out.getvalue()
+
+
+def _csv_rows(section: Section, table: Table) -> Iterator[tuple[object, ...]]:
+    for row in table.rows:
+        words = [cell.text.strip() for cell in row if not cell.is_figure and cell.text.strip()]
+        name = _tame(" / ".join(words[:2]) if not row[0].text.strip() or _is_test(table) else row[0].text.strip())
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            interval = cell.interval
+            bounds = (interval.low, interval.high) if interval else ("", "")
+            value = "" if cell.value is None else cell.value
+            count = "" if cell.n is None else cell.n
+            yield section.name, table.name, name, _tame(column), _tame(cell.text), value, *bounds, count
+
+
+def _is_test(table: Table) -> bool:
+    return table.name.endswith("_tests")
+
+
+def _tame(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula; a figure's own minus sign is no hyphen."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("+-").replace(",", "").replace(".", "").rstrip(" %").isdigit()
+
+
+def to_markdown(document: Document) -> str:
+    """Return the report without its plots."""
+    parts = [f"# {_plain(document.title)}", document.subtitle, *(f"> {notice}" for notice in document.notices)]
+    for section in document.sections:
+        parts.append(f"## {_plain(section.title)}")
+        for block in section.blocks:
+            if isinstance(block, Plot):
+                continue
+            parts += _text_to_markdown(block) if isinstance(block, Text) else _table_to_markdown(block)
+    parts += ["## Notes", *(f"{place}. {note}" for place, note in enumerate(document.footnotes, 1))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _text_to_markdown(block: Text) -> list[str]:
+    return [_plain(block.text), *([f"    {block.command}"] if block.command else [])]
+
+
+def _table_to_markdown(table: Table) -> list[str]:
+    columns = range(len(table.columns))
+    is_number = [any(row[column].is_figure for row in table.rows) for column in columns]
+    rule = ["---:" if right else "---" for right in is_number]
+    lines = [[_plain(name) or " " for name in table.columns], rule]
+    lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return [f"**{_plain(table.title)}**", drawn, *([_plain(table.note)] if table.note else [])]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return f"{_plain(cell.text)} {_plain(cell.interval_text)}".strip()
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown or the HTML inside it would take for markup, and keep to one line."""
+    line = " ".join(text.split())
+    for mark in "\\`*_|[]":
+        line = line.replace(mark, f"\\{mark}")
+    return line.replace("&", "&amp;").replace("<", "&lt;")

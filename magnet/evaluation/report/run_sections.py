@@ -1,0 +1,136 @@
+"""The sections on the runs themselves: what there is, what it cost, and where every number comes from."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from magnet import __version__
+from magnet.evaluation.report.corpora import Corpus, Evidence
+from magnet.evaluation.report.document import MISSING, Block, Cell, Section, Table, Text, label, number, ratio
+from magnet.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
+
+_SHOWN = 4
+
+
+def build_corpora_section(evidence: Evidence) -> Section:
+    """Return the section on what was read."""
+    if not evidence.corpora:
+        return Section("corpora", "Corpora", [Text("The runs hold scores or comparisons, and no sessions.")])
+    rows = [
+        [
+            label(corpus.label),
+            label(corpus.method),
+            number(corpus.sessions, 0),
+            ratio(corpus.finished, corpus.sessions, 0),
+            number(len(corpus.clients), 0),
+            label(", ".join(f"{name} {corpus.attitudes[name]}" for name in sorted(corpus.attitudes)) or MISSING),
+            number(corpus.exchanges / corpus.finished if corpus.finished else None, 1),
+            label(_list(corpus.origins.engines)),
+        ]
+        for corpus in evidence.corpora
+    ]
+    columns = ["Corpus", "Method", "Sessions", "Finished", "Clients", "Attitudes", "Exchanges", "Engine"]
+    note = "Clients, attitudes and exchanges (mean, after the opening) are those of finished sessions."
+    return Section("corpora", "Corpora", [Table("corpora", "What was read", columns, rows, note=note)])
+
+
+def build_cost_section(evidence: Evidence) -> Section:
+    """Return the section on calls, tokens and dollars."""
+    if not evidence.corpora:
+        return Section("cost", "Cost and calls", [Text("No sessions, so nothing to add up.")])
+    rows = [_cost_row(corpus) for corpus in evidence.corpora]
+    columns = ["Corpus", "Calls", "Calls per session", "Prompt tokens", "of these cached", "Completion tokens"]
+    columns += ["Cost, $", "$ per session"]
+    note = "What the sessions took to write, failed ones included. A dash: no price was configured, or the file does "
+    note += "not tell. Judging is not included."
+    return Section(
+        "cost", "Cost and calls", [Table("cost", "What the sessions took to write", columns, rows, note=note)]
+    )
+
+
+def _cost_row(corpus: Corpus) -> list[Cell]:
+    usage = corpus.usage
+    is_told = usage.calls > 0
+    is_priced = usage.priced > 0
+    return [
+        label(corpus.label),
+        number(usage.calls if is_told else None, 0),
+        number(usage.calls / corpus.sessions if is_told else None, 1),
+        number(usage.prompt_tokens if is_told else None, 0),
+        ratio(usage.cached_prompt_tokens, usage.prompt_tokens, 0),
+        number(usage.completion_tokens if is_told else None, 0),
+        number(usage.cost_usd if is_priced else None, 2, n=usage.priced),
+        number(usage.cost_usd / usage.priced if is_priced else None, 4, n=usage.priced),
+    ]
+
+
+def build_provenance_section(evidence: Evidence) -> Section:
+    """Return the section that says what made every number."""
+    blocks: list[Block] = []
+    if evidence.corpora:
+        blocks.append(_origins_table(evidence.corpora))
+    if evidence.scores or evidence.comparisons:
+        blocks.append(_judges_table(evidence))
+    blocks.append(
+        Text(
+            f"This report: magnet {__version__}; {CONFIDENCE:.0%} intervals from {RESAMPLES:,} bootstrap samples by "
+            f"client, seed {SEED}."
+        )
+    )
+    return Section("provenance", "Provenance", blocks)
+
+
+def _origins_table(corpora: Sequence[Corpus]) -> Table:
+    rows: list[list[Cell]] = []
+    for corpus in corpora:
+        made = corpus.origins
+        dates = sorted(made.dates)
+        facts = {
+            "Source": corpus.source,
+            "Models": _list(made.models, separator="; ", shown=8),
+            "Prompts (pack, fingerprint)": _list(made.prompts),
+            "magnet version": _list(made.versions),
+            "Seeds": _list(made.seeds),
+            "Written": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else MISSING,
+            "Licence of the intakes": _list(made.licences),
+        }
+        rows += [
+            [label(corpus.label if not place else ""), label(k), label(v)] for place, (k, v) in enumerate(facts.items())
+        ]
+    return Table("provenance", "Where the sessions come from", ["Corpus", "Fact", "Says"], rows)
+
+
+def _judges_table(evidence: Evidence) -> Table:
+    found: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    for labelled in evidence.scores:
+        score, judge = labelled.score, labelled.score.judge
+        version = f"{score.instrument_version}, wording {score.wording_version}"
+        key = (
+            score.scale,
+            judge.model,
+            _show(judge.temperature),
+            str(judge.repeats),
+            score.rubric,
+            score.rubric_source,
+        )
+        found[*key, version] += 1
+    for record in evidence.comparisons:
+        key = ("comparison", record.judge.model, _show(record.judge.temperature), "1 in each order", record.rubric)
+        found[*key, "built in", f"aspects {record.aspects_version}"] += 1
+    rows = [[*map(label, key), number(times, 0)] for key, times in found.items()]
+    columns = ["Measure", "Judge", "Temperature", "Samples", "Rubric fingerprint", "Wording from", "Version", "Judged"]
+    return Table("judges", "Who judged, in which words", columns, rows)
+
+
+def _show(temperature: float | None) -> str:
+    return "default" if temperature is None else f"{temperature:g}"
+
+
+def _list(counted: Counter[str], separator: str = ", ", shown: int = _SHOWN) -> str:
+    """Return what was counted, the commonest first, with counts where there is more than one."""
+    if len(counted) <= 1 or len(set(counted.values())) == 1:
+        names = list(counted)
+        more = f"{separator}and {len(names) - shown} more" if len(names) > shown else ""
+        return separator.join(names[:shown]) + more or MISSING
+    parts = [f"{name} ({times})" for name, times in counted.most_common(shown)]
+    more = f"{separator}and {len(counted) - shown} more" if len(counted) > shown else ""
+    return separator.join(parts) + more

@@ -1,0 +1,299 @@
+"""The sections on rating scales: means by item and sub-scale, tests between corpora, and what was not scored."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from statistics import fmean
+from typing import TypeAlias
+
+from magnet.evaluation.report.corpora import Evidence, LabelledScore
+from magnet.evaluation.report.document import (
+    Block,
+    Cell,
+    Plot,
+    Section,
+    Table,
+    Text,
+    estimate,
+    label,
+    number,
+    p_value,
+    ratio,
+)
+from magnet.evaluation.report.plots import Means, Row, draw_means
+from magnet.evaluation.scales import bundled_scales
+from magnet.evaluation.scores import ScoreRecord
+from magnet.evaluation.statistics import Estimate, PairedTest, adjust_holm, compare_paired, estimate_mean
+
+Value: TypeAlias = Callable[[ScoreRecord], float | None]
+"""What a row of a table takes from a score."""
+
+ATTITUDES = ("positive", "neutral", "negative")
+_STANDARD = {
+    "ctrs": "CTRS: counseling and CBT skills",
+    "wai": "WAI: working alliance",
+    "panas": "PANAS: change of affect",
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scores that may be averaged: one scale, one rubric, one judge."""
+
+    scores: Sequence[LabelledScore]
+    corpora: Sequence[str]
+
+    @property
+    def first(self) -> ScoreRecord:
+        """Any of the scores, for what they all share."""
+        return self.scores[0].score
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the scale measures change."""
+        return self.first.total is None
+
+    @property
+    def judged_by(self) -> str:
+        """The judge and the rubric, in a few words."""
+        judge = self.first.judge
+        temperature = "" if judge.temperature is None else f", temperature {judge.temperature:g}"
+        samples = "1 sample" if judge.repeats == 1 else f"{judge.repeats} samples"
+        return f"{judge.model}{temperature}, {samples} per item; rubric {self.first.rubric}"
+
+    @cached_property
+    def by_corpus(self) -> Mapping[str, Sequence[ScoreRecord]]:
+        """The scores of each corpus."""
+        found: defaultdict[str, list[ScoreRecord]] = defaultdict(list)
+        for labelled in self.scores:
+            found[labelled.corpus].append(labelled.score)
+        return found
+
+    def estimates(self, value: Value) -> list[Estimate | None]:
+        """Return the mean of a value in each corpus; None where it has no score."""
+        return [self._estimate(corpus, value) for corpus in self.corpora]
+
+    def _estimate(self, corpus: str, value: Value) -> Estimate | None:
+        found = [(value(score), score.client_id) for score in self.by_corpus.get(corpus, ())]
+        scored = [(number, client) for number, client in found if number is not None]
+        return estimate_mean([n for n, _ in scored], [client for _, client in scored]) if scored else None
+
+
+def build_scale_sections(evidence: Evidence) -> Iterator[Section]:
+    """Yield a section for CTRS, WAI and PANAS, scored or not, and for every other scale that was used."""
+    by_scale: defaultdict[str, list[LabelledScore]] = defaultdict(list)
+    for labelled in evidence.scores:
+        by_scale[labelled.score.scale].append(labelled)
+    for name in dict.fromkeys([*_STANDARD, *by_scale]):
+        title = _STANDARD.get(name) or by_scale[name][0].score.title
+        batches = _split(by_scale[name], evidence.labels)
+        blocks = [block for batch in batches for block in _describe(batch, name, is_one=len(batches) == 1)]
+        yield Section(name, title, blocks or [_not_scored(name)])
+
+
+def _not_scored(name: str) -> Text:
+    return Text("Not scored yet. This command does it:", f"magnet evaluate RUN --scales {name} -o RUN/scores.jsonl")
+
+
+def _split(scores: Sequence[LabelledScore], labels: Sequence[str]) -> list[Batch]:
+    """Keep judges, rubrics and numbers of samples apart: what they say must not be averaged together."""
+    kinds: defaultdict[tuple[object, ...], list[LabelledScore]] = defaultdict(list)
+    for labelled in scores:
+        kinds[(*labelled.score.comparable, labelled.score.judge.repeats)].append(labelled)
+    return [Batch(found, [name for name in labels if any(s.corpus == name for s in found)]) for found in kinds.values()]
+
+
+def _describe(batch: Batch, name: str, *, is_one: bool) -> Iterator[Block]:
+    apart = "" if is_one else " Other judges or rubrics stand in tables of their own, as their scores do not compare."
+    yield Text(f"Judge: {batch.judged_by}; instrument {batch.first.instrument_version}.{apart}")
+    rows = list(_change_rows(batch) if batch.is_change else _level_rows(batch))
+    low, high = batch.first.range
+    unit = "mean change from before to after the session" if batch.is_change else f"mean score, {low} to {high}"
+    suffix = "" if is_one else f" · {batch.first.judge.model}, {batch.first.rubric[:8]}"
+    means = Means(
+        title=f"{batch.first.title}: {unit} with 95 % intervals{suffix}",
+        axis=unit,
+        series=batch.corpora,
+        rows=[
+            Row(
+                title.rpartition(", ")[2] if batch.is_change and is_item else title, batch.estimates(value), not is_item
+            )
+            for title, value, is_item in rows
+            # Its twelve items stand in the table.
+            if not (is_item and name == "wai")
+        ],
+        span=None if batch.is_change else (float(low), float(high)),
+    )
+    yield Plot(means.title, draw_means(means))
+    yield _means_table(batch, f"{name}_means", f"{unit.capitalize()}{suffix}", rows)
+    if batch.is_change:
+        yield _levels_table(batch, name, suffix)
+        items = [(_item_title(batch, item), _item_change(item), True) for item in batch.first.items]
+        yield _means_table(batch, f"{name}_items", f"Mean change by item{suffix}", items)
+    if len(batch.corpora) > 1:
+        yield _tests_table(batch, name, suffix)
+    yield _samples_table(batch, name, suffix)
+
+
+_Row: TypeAlias = tuple[str, Value, bool]
+"""Title, what to average, and whether it is a single item."""
+
+
+def _level_rows(batch: Batch) -> Iterator[_Row]:
+    """Yield each sub-scale with its items behind it, then items without a sub-scale, then the total."""
+    first = batch.first
+    for group, score in first.groups.items():
+        yield score.title, _group_mean(group), False
+        yield from (
+            (_item_title(batch, n), _item_mean(n), True) for n, item in first.items.items() if item.group == group
+        )
+    yield from ((_item_title(batch, n), _item_mean(n), True) for n, item in first.items.items() if item.group is None)
+    if len(first.groups) != 1:
+        yield "All items", lambda score: score.total.mean if score.total else None, False
+
+
+def _change_rows(batch: Batch) -> Iterator[_Row]:
+    """Yield the change of each sub-scale, over all attitudes and by attitude."""
+    present = {labelled.score.attitude.value for labelled in batch.scores}
+    for group, score in batch.first.groups.items():
+        better = "up is better" if score.direction == "higher" else "down is better"
+        yield f"{score.title} ({better})", _group_change(group), False
+        for attitude in ATTITUDES:
+            if attitude in present:
+                yield f"{score.title}, {attitude} clients", _group_change(group, attitude), True
+
+
+def _group_mean(group: str) -> Value:
+    return lambda score: score.groups[group].mean if group in score.groups else None
+
+
+def _item_mean(item: str) -> Value:
+    return lambda score: score.items[item].mean if item in score.items else None
+
+
+def _item_change(item: str) -> Value:
+    return lambda score: score.items[item].change if item in score.items else None
+
+
+def _group_change(group: str, attitude: str | None = None) -> Value:
+    def change(score: ScoreRecord) -> float | None:
+        wanted = attitude in (None, score.attitude.value) and group in score.groups
+        return score.groups[group].change if wanted else None
+
+    return change
+
+
+def _item_title(batch: Batch, item: str) -> str:
+    scale = bundled_scales().get(batch.first.scale)
+    found = next((known.name for known in scale.items if known.id == item), item) if scale else item
+    return f"{found} (reversed)" if batch.first.items[item].reversed else found
+
+
+def _means_table(batch: Batch, name: str, title: str, rows: Sequence[_Row]) -> Table:
+    reversed_note = "Items marked reversed are shown as judged, and count turned over in sub-scale and total."
+    return Table(
+        name,
+        title,
+        ["", *batch.corpora],
+        [
+            [
+                label(f"  {row}" if is_item else row),
+                *(estimate(e, signed=batch.is_change) for e in batch.estimates(value)),
+            ]
+            for row, value, is_item in rows
+        ],
+        note=reversed_note if any("(reversed)" in row for row, _, _ in rows) else "",
+    )
+
+
+def _levels_table(batch: Batch, name: str, suffix: str) -> Table:
+    rows: list[list[Cell]] = []
+    for group, score in batch.first.groups.items():
+        for when in ("before", "mean"):
+            found = batch.estimates(_group_level(group, when))
+            title = f"{score.title}, {'before' if when == 'before' else 'after'}"
+            rows.append([label(title), *map(estimate, found)])
+    return Table(f"{name}_levels", f"Levels before and after{suffix}", ["", *batch.corpora], rows)
+
+
+def _group_level(group: str, when: str) -> Value:
+    return lambda score: getattr(score.groups[group], when) if group in score.groups else None
+
+
+def _tests_table(batch: Batch, name: str, suffix: str) -> Table:
+    values: list[tuple[str, Value]] = [
+        (score.title, _group_change(group) if batch.is_change else _group_mean(group))
+        for group, score in batch.first.groups.items()
+    ] or [("All items", lambda score: score.total.mean if score.total else None)]
+    asked = [
+        (pair, title, _test(batch, pair, value)) for pair in combinations(batch.corpora, 2) for title, value in values
+    ]
+    adjusted = adjust_holm([test.p if test else None for _, _, test in asked])
+    rows = [_test_row(f"{a} − {b}", title, test, p) for ((a, b), title, test), p in zip(asked, adjusted, strict=True)]
+    columns = ["Corpora", "Measure", "Mean difference", "Pairs", "Clients", "Rank-biserial r", "p", "p (Holm)"]
+    note = f"Paired on shared intakes; Holm over the {sum(p is not None for p in adjusted)} tests of this table."
+    return Table(f"{name}_tests", f"Differences between corpora{suffix}", columns, rows, note=note)
+
+
+def _test(batch: Batch, pair: tuple[str, str], value: Value) -> PairedTest | None:
+    """Compare two corpora on the cases both have; a case that one has twice counts with its mean."""
+    sides = [_by_case(batch.by_corpus.get(corpus, ()), value) for corpus in pair]
+    shared = sorted(sides[0].keys() & sides[1].keys())
+    differences = [sides[0][case][0] - sides[1][case][0] for case in shared]
+    return compare_paired(differences, [sides[0][case][1] for case in shared]) if shared else None
+
+
+def _by_case(scores: Sequence[ScoreRecord], value: Value) -> Mapping[tuple[str, str], tuple[float, str]]:
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    clients: dict[tuple[str, str], str] = {}
+    for score in scores:
+        if (measured := value(score)) is not None:
+            case = (score.intake_id, score.attitude.value)
+            found[case].append(measured)
+            clients[case] = score.client_id
+    return {case: (fmean(values), clients[case]) for case, values in found.items()}
+
+
+def _test_row(pair: str, title: str, test: PairedTest | None, p_holm: float | None) -> list[Cell]:
+    if test is None:
+        return [label(pair), label(title), label("no shared intake"), *([number(None)] * 5)]
+    return [
+        label(pair),
+        label(title),
+        estimate(test.difference, signed=True),
+        number(test.difference.n, 0),
+        number(test.difference.clients, 0),
+        number(test.rank_biserial),
+        p_value(test.p) if test.p is not None else label(test.note),
+        p_value(p_holm),
+    ]
+
+
+def _samples_table(batch: Batch, name: str, suffix: str) -> Table:
+    rows: list[list[Cell]] = []
+    for corpus in batch.corpora:
+        scores = batch.by_corpus[corpus]
+        samples, reasons = 0, Counter[str]()
+        for score in scores:
+            for item in score.items.values():
+                for given in (item, item.before):
+                    if given is not None:
+                        samples += len(given.samples)
+                        reasons.update(given.reasons)
+        unscored = sum(score.unscored for score in scores)
+        why = ", ".join(f"{reason} {times}" for reason, times in reasons.most_common(4))
+        rows.append(
+            [
+                label(corpus),
+                number(len(scores), 0),
+                number(len({score.client_id for score in scores}), 0),
+                number(samples, 0),
+                number(unscored, 0),
+                ratio(unscored, samples),
+                label(why or "–"),
+            ]
+        )
+    columns = ["Corpus", "Sessions", "Clients", "Samples", "Unscored", "Share unscored", "Why unscored"]
+    return Table(f"{name}_samples", f"What the means rest on{suffix}", columns, rows)

@@ -1,0 +1,126 @@
+"""Judgements: what a judge said of one item of one subject, kept so that it is never paid for twice."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Insert, Row, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from magnet.concurrency import settle, unwrap
+from magnet.llm import Usage
+from magnet.store import schema
+from magnet.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class JudgementKey:
+    """What makes a judgement the same one: what was shown, what was asked, who was asked, and which sample it is.
+
+    `stage` tells "before" from "after" for a scale of change; `rubric` is the fingerprint of all the judge was told.
+    """
+
+    subject: str
+    scale: str
+    stage: str
+    item: str
+    model: str
+    temperature: float | None
+    rubric: str
+    sample: int
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the whole key."""
+        parts = (
+            self.subject,
+            self.scale,
+            self.stage,
+            self.item,
+            self.model,
+            self.temperature,
+            self.rubric,
+            self.sample,
+        )
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A score, or why there is none; `answer` is what the judge wrote, its repair behind it."""
+
+    key: JudgementKey
+    score: int | None
+    problem: str | None
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What the calls behind some judgements took; `cost_usd` None where no price is configured."""
+
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+
+
+class Judgements:
+    """Reads and writes of judgements. Every method raises `StoreError` when the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep them in this database."""
+        self._database = database
+        dialect = postgresql if database.url.startswith("postgresql") else sqlite
+        self._insert: Insert = dialect.insert(schema.judgements).on_conflict_do_nothing()
+
+    async def find(self, subjects: Iterable[str]) -> Mapping[JudgementKey, Judgement]:
+        """Return every judgement of these subjects."""
+        query = select(schema.judgements).where(schema.judgements.c.subject.in_(list(subjects)))
+
+        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            return (await connection.execute(query)).all()
+
+        found = [_from_row(row) for row in await self._database.read(work)]
+        return {judgement.key: judgement for judgement in found}
+
+    async def keep(self, judgements: Sequence[Judgement], paid: Paid, created_at: str) -> None:
+        """Keep the judgements of one call and what it took; returns when they are committed."""
+        shares = [paid, *(Paid() for _ in judgements[1:])]
+        rows = [_row(*each, created_at) for each in zip(judgements, shares, strict=True)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(settle(self._database.append(self._insert, row))) for row in rows]
+        for task in tasks:
+            unwrap(task.result())
+
+
+def _row(judgement: Judgement, paid: Paid, created_at: str) -> dict[str, object]:
+    key = judgement.key
+    return {
+        "key": key.digest,
+        "subject": key.subject,
+        "scale": key.scale,
+        "stage": key.stage,
+        "item": key.item,
+        "model": key.model,
+        "temperature": key.temperature,
+        "rubric": key.rubric,
+        "sample": key.sample,
+        "score": judgement.score,
+        "problem": judgement.problem,
+        "answer": judgement.answer,
+        "calls": paid.calls,
+        "prompt_tokens": paid.usage.prompt_tokens,
+        "cached_prompt_tokens": paid.usage.cached_prompt_tokens,
+        "completion_tokens": paid.usage.completion_tokens,
+        "cost_usd": paid.cost_usd,
+        "created_at": created_at,
+    }
+
+
+def _from_row(row: Row[Any]) -> Judgement:
+    key = JudgementKey(row.subject, row.scale, row.stage, row.item, row.model, row.temperature, row.rubric, row.sample)
+    return Judgement(key, row.score, row.problem, row.answer)

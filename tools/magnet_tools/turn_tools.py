@@ -1,0 +1,183 @@
+"""The agents that write a turn, as tools: composer, simulated client, and the whole counselor turn."""
+
+from typing import Annotated
+
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from magnet.agents import Technique
+from magnet.dialogue import Role
+from magnet.errors import SessionRequestError
+from magnet.pipeline.session import plan_session as plan_stored_session
+from magnet.pipeline.session import write_message
+from magnet.pipeline.sessions import add_turn, check_running, check_unclaimed, client_flags
+from magnet.pipeline.studio import Studio
+from magnet.pipeline.turn import CounselorTurn, Scene, compose, make_plan, write_client_turn, write_counselor_turn
+from magnet.pipeline.variants import DEFAULT_METHOD, Method, check_method, get_method
+from magnet.prompts import Pack
+from magnet.records import SessionRecord
+from magnet_tools.arguments import (
+    CandidatesArgument,
+    MaybeClient,
+    MaybeDialogue,
+    MaybePlan,
+    MaybeSessionId,
+    Source,
+    Take,
+    Techniques,
+    check_turn_of,
+    find_source,
+    unique,
+)
+from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, engine_of, make_tool, result, runtime_of, session_link
+from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
+
+
+def build_tools() -> list[Tool]:
+    """Return the tools of the agents that write a turn."""
+    return [
+        make_tool(compose_response, "Compose the counselor's turn", ASKS_MODEL),
+        make_tool(simulate_client, "Simulate the client", ASKS_MODEL),
+        make_tool(counselor_turn, "Write a whole counselor turn", GENERATES),
+    ]
+
+
+async def compose_response(
+    ctx: Ctx,
+    candidates: Annotated[CandidatesArgument, Field(description="The specialists' suggestions, by technique")],
+    techniques: Techniques = None,
+    session_id: MaybeSessionId = None,
+    dialogue: MaybeDialogue = None,
+    client: MaybeClient = None,
+    plan: MaybePlan = None,
+    take: Take = 1,
+) -> Annotated[CallToolResult, UtteranceResult]:
+    """Weave the specialists' candidates for the chosen techniques into one counselor turn; add_turn then keeps it."""
+    source = await find_source(ctx, session_id, dialogue, take, client, plan)
+    check_turn_of(source, Role.COUNSELOR)
+    chosen = unique(techniques)
+    given = candidates.by_technique()
+    if not given:
+        raise SessionRequestError("candidates is empty: ask the specialists first (reflect, question, …)")
+    if missing := [technique.value for technique in chosen if technique not in given]:
+        raise SessionRequestError(f"candidates has no text for the chosen {missing[0]!r}: ask that specialist first")
+    method = _composing_method(source, chosen, runtime_of(ctx).studio.pack)
+    # The prompt shows all five; one that was not asked for is shown as such rather than left out.
+    shown = {technique: given.get(technique, "(none)") for technique in Technique}
+    answer = await compose(source.team, method, source.scene.values, CounselorTurn("", chosen, shown), source.place)
+    engine = engine_of(ctx)
+    structured = UtteranceResult(
+        role=Role.COUNSELOR, text=answer.value, flags=list(answer.flags), engine=engine, session_id=session_id
+    )
+    return result(structured, flagged(answer.value, answer.flags, engine))
+
+
+def _composing_method(source: Source, chosen: tuple[Technique, ...], pack: Pack) -> Method:
+    """Return the method whose composer fits what there is: the session's, or the one that needs no more than this."""
+    has_plan = source.scene.plan is not None
+    if source.session is None:
+        without_techniques = "magnet-no-technique" if has_plan else "magnet-no-cbt-no-technique"
+        method = get_method("magnet" if chosen else without_techniques)
+    else:
+        method = get_method(source.session.method)
+    if not method.has_specialists:
+        raise SessionRequestError(f"the method {method.name!r} has no composer; counselor_turn writes its turns")
+    if method.selector and not chosen:
+        raise SessionRequestError("techniques is missing: select_techniques chooses them")
+    check_method(method, pack)
+    if not has_plan and "plan" in pack.get(method.writer_prompt).variables:
+        raise SessionRequestError("the composer reads the plan: call plan_session first")
+    return method
+
+
+async def simulate_client(
+    ctx: Ctx,
+    session_id: MaybeSessionId = None,
+    dialogue: MaybeDialogue = None,
+    client: MaybeClient = None,
+    take: Take = 1,
+) -> Annotated[CallToolResult, UtteranceResult]:
+    """Write the simulated client's next turn, in the case's attitude; add_turn then keeps it."""
+    source = await find_source(ctx, session_id, dialogue, take, client)
+    check_turn_of(source, Role.CLIENT)
+    answer = await write_client_turn(source.team, source.scene.case, source.scene.dialogue, source.place)
+    line = answer.value
+    flags = client_flags(source.session, line, answer.flags) if source.session else answer.flags
+    engine = engine_of(ctx)
+    shown = UtteranceResult(
+        role=Role.CLIENT,
+        text=line.text,
+        flags=list(flags),
+        engine=engine,
+        session_id=session_id,
+        ends_session=line.has_end_marker,
+    )
+    ends = "\n\nThe client wants to end the session here." if line.has_end_marker else ""
+    return result(shown, flagged(line.text + ends, flags, engine))
+
+
+async def counselor_turn(
+    ctx: Ctx,
+    session_id: MaybeSessionId = None,
+    dialogue: MaybeDialogue = None,
+    client: MaybeClient = None,
+    plan: MaybePlan = None,
+    techniques: Techniques = None,
+    add: Annotated[bool, Field(description="Whether to add the turn to the session")] = True,
+    take: Take = 1,
+) -> Annotated[CallToolResult, CounselorTurnResult]:
+    """Write the whole next counselor turn from specialists to composition, add it to the session and show its trace."""
+    source = await find_source(ctx, session_id, dialogue, take, client, plan)
+    check_turn_of(source, Role.COUNSELOR)
+    forced = unique(techniques)
+    studio = runtime_of(ctx).studio
+    if source.session:
+        turn = await _turn_of_session(studio, source.session, source, forced, add=add)
+    else:
+        turn = await _turn_of_dialogue(studio, source, forced)
+    engine = engine_of(ctx)
+    shown = CounselorTurnResult(
+        text=turn.text,
+        techniques=list(turn.techniques),
+        candidates=dict(turn.candidates),
+        flags=list(turn.flags),
+        engine=engine,
+        session_id=session_id,
+        is_added=add and source.session is not None,
+    )
+    links = [session_link(session_id)] if session_id else []
+    return result(shown, flagged(_turn_text(turn), turn.flags, engine), links)
+
+
+def _turn_text(turn: CounselorTurn) -> str:
+    chosen = ", ".join(technique.title for technique in turn.techniques)
+    trace = "\n".join(f"- {technique.title}: {text}" for technique, text in turn.candidates.items())
+    return f"{turn.text}\n\nTechniques: {chosen or 'none selected'}" + (f"\nCandidates:\n{trace}" if trace else "")
+
+
+async def _turn_of_session(
+    studio: Studio, session: SessionRecord, source: Source, forced: tuple[Technique, ...], *, add: bool
+) -> CounselorTurn:
+    method = get_method(session.method)
+    if forced and not method.selector:
+        raise SessionRequestError(f"the method {method.name!r} chooses no techniques; leave techniques out")
+    if add:
+        # Before any model is asked: a turn that cannot be added is not worth its calls.
+        check_running(session)
+        await check_unclaimed(studio, session)
+    planned = await plan_stored_session(studio, session, source.team)
+    message, _ = await write_message(studio, planned, source.team, source.place.take, forced)
+    if add:
+        await add_turn(studio, planned, message, has_end_marker=False)
+    return CounselorTurn(message.text, message.techniques, message.candidates or {}, message.flags)
+
+
+async def _turn_of_dialogue(studio: Studio, source: Source, forced: tuple[Technique, ...]) -> CounselorTurn:
+    method = get_method(DEFAULT_METHOD)
+    check_method(method, studio.pack)
+    scene = source.scene
+    if scene.plan is None and method.planner:
+        made = await make_plan(source.team, method.planner, scene.case, source.place)
+        scene = Scene(scene.case, made.value, scene.dialogue)
+    return await write_counselor_turn(source.team, method, scene, source.place, forced)
