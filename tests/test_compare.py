@@ -46,11 +46,11 @@ def runs(tmp_path: Path) -> tuple[str, str]:
     return str(a), str(b)
 
 
-def compare(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def compare(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
     """Run `magnet compare … --json` and return its document."""
-    status = main(["compare", *arguments, "--json"])
+    ended = main(["compare", *arguments, "--json"])
     printed = capsys.readouterr()
-    assert status == 0, printed.err
+    assert ended == status, printed.err
     return cast(dict[str, Any], json.loads(printed.out))
 
 
@@ -152,7 +152,7 @@ def test_a_failing_call_leaves_its_pair_unscored_and_ends_nothing(
 ) -> None:
     left = [failure(500, "broken")]
     judge.script = lambda body: left.pop() if len(judge.calls) == 3 else prefer_warm(body)
-    document = compare(capsys, *runs, "--concurrency", "1")
+    document = compare(capsys, *runs, "--concurrency", "1", status=1)
     assert {found["unscored"] for found in document["aspects"]} == {1}
     assert {found["wins"] for found in document["aspects"]} == {CLIENTS - 1}
     assert document["this_run"]["failed"] == 1

@@ -264,11 +264,8 @@ async def test_a_session_of_a_dead_process_is_taken_up_and_that_of_a_living_one_
     settings: Settings, owner: object, is_taken_up: bool
 ) -> None:
     assert callable(owner)
-    scripted = Scripted()
-    async with open_stage(settings, scripted) as stage:
-        await stage.jobs.generate(plan())
-        await stage.jobs.wait("s", 30)
-        await stage.studio.store.reopen("s")
+    async with open_stage(settings, Scripted()) as stage:
+        await start_session(stage.studio, plan())
         await stage.studio.store.claim("s", str(owner()), 60)
         assert await stage.jobs.start("s") is is_taken_up
         session = await stage.jobs.wait("s", 30 if is_taken_up else 0)

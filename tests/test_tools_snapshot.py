@@ -45,7 +45,8 @@ async def test_the_tools_are_those_that_hosts_know(tools: list[Tool]) -> None:
 
 
 async def test_the_tools_stand_in_the_order_in_which_a_session_uses_them(tools: list[Tool]) -> None:
-    assert [tool.name for tool in tools] == [*AGENTS, *TURNS, *SESSIONS, *LIBRARY, *EVALUATION]
+    known = [*AGENTS, *TURNS, *SESSIONS, *LIBRARY, *EVALUATION]
+    assert [tool.name for tool in tools if tool.name in known] == known
 
 
 async def test_two_servers_list_the_same(tmp_path: Path) -> None:

@@ -124,12 +124,18 @@ async def _judge(
         write_text(
             f"\nVerdicts: {options.output}" if options.output else "\nWith -o FILE the verdicts are written too."
         )
-    if all(aspect.unscored == tally.pairs for aspect in tally.aspects):
+    failed = comparer.spent.failed
+    if failed:
+        write_note(
+            f"{count(failed, 'call')} got no answer from the endpoint, and their pairs are unscored; the same command "
+            "again asks for them, and for nothing else"
+        )
+    elif all(aspect.unscored == tally.pairs for aspect in tally.aspects):
         reason = next(reason for verdict in records[0].aspects.values() for reason in verdict.reasons.values())
         raise InputError(
             f"no verdict could be read (first reason: {reason}); choose another model: MAGNET_JUDGE__MODEL"
         )
-    return 0
+    return 1 if failed else 0
 
 
 class _Progress:

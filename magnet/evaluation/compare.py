@@ -103,14 +103,18 @@ class Comparer:
 
     async def plan(self, pairs: Sequence[Pair]) -> Plan:
         """Return what comparing these pairs would cost, asking no model; a token is taken as four characters."""
-        requests = [self._request(pair, order) for pair in pairs for order in ORDERS]
-        missing = [request for request in requests if await self.store.find_call(request.key) is None]
-        prompt_tokens = sum(len(message.content) for request in missing for message in request.messages)
-        prompt_tokens //= _CHARS_PER_TOKEN
-        completion_tokens = len(missing) * len(self.aspects.items) * _TOKENS_PER_ASPECT // 2
+        missing = characters = 0
+        for pair in pairs:
+            for order in ORDERS:
+                request = self._request(pair, order)
+                if await self.store.find_call(request.key) is None:
+                    missing += 1
+                    characters += sum(len(message.content) for message in request.messages)
+        prompt_tokens = characters // _CHARS_PER_TOKEN
+        completion_tokens = missing * len(self.aspects.items) * _TOKENS_PER_ASPECT // 2
         price = self.judge.price
         cost = (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6 if price else None
-        return Plan(len(requests), len(missing), prompt_tokens, completion_tokens, cost)
+        return Plan(len(pairs) * len(ORDERS), missing, prompt_tokens, completion_tokens, cost)
 
     async def compare(self, pair: Pair) -> ComparisonRecord:
         """Return the verdicts on one pair; a call that failed leaves its order unscored.

@@ -9,7 +9,7 @@ from typing import IO, Self
 
 from magnet.errors import MagnetError
 
-KEYS_IN_MEMORY = 500_000
+KEYS_IN_MEMORY = 200_000
 """Keys that the counters of a pool hold at once, together; each takes about 100 bytes."""
 
 _PARTITIONS = 256

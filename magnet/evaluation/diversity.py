@@ -117,9 +117,9 @@ def measure_diversity(sessions: Iterable[SessionRecord], options: DiversityOptio
         whole = _Tally(pool, options.budget)
         groups: dict[str, _Tally] = {}
         for session in sessions:
-            grams = _grams_of(session, options)
-            whole.add(grams)
-            for name, part in _split(session, options, grams):
+            tokens = _tokens_of(session, options)
+            whole.add(tokens)
+            for name, part in _split(session, options, tokens):
                 if name not in groups:
                     groups[name] = _Tally(pool, options.budget)
                 groups[name].add(part)
@@ -143,40 +143,34 @@ def expectation_adjusted_distinct(types: int, tokens: int, vocab_size: int) -> f
     return types / (vocab_size * -math.expm1(tokens * math.log1p(-1 / vocab_size)))
 
 
-_Grams: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
-"""The 1-, 2- and 3-grams of one session, in order, as 64-bit hashes."""
-
-
-def _grams_of(session: SessionRecord, options: DiversityOptions, role: Role | None = None) -> _Grams:
-    """Return the n-grams of a session, or of one speaker's part of it.
-
-    A token is kept as its 64-bit hash and an n-gram as the 64-bit hash of those, so no text is held. Among n different
-    n-grams about n² / 2^65 pairs collide and are counted as one: 0.0003 of a count expected at 100 million.
-    (Python reduces the inner hashes to 61 bits, which adds as little: V² / 2^62 over V types.)
-    """
+def _tokens_of(session: SessionRecord, options: DiversityOptions, role: Role | None = None) -> Sequence[int]:
+    """Return the tokens of a session, or of one speaker's part of it, as 64-bit hashes."""
     text = "\n".join(turn.text for turn in session.dialogue if role in (None, turn.role))
-    tokens = options.tokenizer.tokenize(_CLEANERS[options.cleaning](text))
-    first = list(map(hash, tokens))
-    second, third = first[1:], first[2:]
-    pairs = list(map(hash, zip(first, second, strict=False)))
-    return first, pairs, list(map(hash, zip(first, second, third, strict=False)))
+    return list(map(hash, options.tokenizer.tokenize(_CLEANERS[options.cleaning](text))))
 
 
-def _split(session: SessionRecord, options: DiversityOptions, grams: _Grams) -> Iterator[tuple[str, _Grams]]:
+def _split(
+    session: SessionRecord, options: DiversityOptions, tokens: Sequence[int]
+) -> Iterator[tuple[str, Sequence[int]]]:
     match options.by:
         case "role":
             for role in Role:
-                yield role.value, _grams_of(session, options, role)
+                yield role.value, _tokens_of(session, options, role)
         case "attitude":
-            yield session.attitude.value, grams
+            yield session.attitude.value, tokens
         case "method":
-            yield session.method, grams
+            yield session.method, tokens
         case None:
             return
 
 
 class _Tally:
-    """The n-grams of one corpus or group so far."""
+    """The n-grams of one corpus or group so far.
+
+    A token is kept as its 64-bit hash and an n-gram as the 64-bit hash of those, so no text is held. Among n different
+    n-grams about n² / 2^65 pairs collide and are counted as one: 0.0003 of a count expected at 100 million.
+    (Python reduces the inner hashes to 61 bits, which adds as little: V² / 2^62 over V types.)
+    """
 
     def __init__(self, pool: DistinctPool, budget: int | None) -> None:
         self._budget = budget
@@ -188,16 +182,18 @@ class _Tally:
     def is_full(self) -> bool:
         return self._budget is not None and self._totals[0] >= self._budget
 
-    def add(self, grams: _Grams) -> None:
+    def add(self, first: Sequence[int]) -> None:
         if self.is_full:
             return
+        if self._budget is not None:
+            first = first[: self._budget - self._totals[0]]
         self._sessions += 1
-        left = None if self._budget is None else self._budget - self._totals[0]
-        for order, of_order in enumerate(grams):
-            # A session cut after k tokens has k − 1 pairs and k − 2 triples.
-            kept = of_order if left is None else of_order[: max(0, left - order)]
-            self._counters[order].add(kept)
-            self._totals[order] += len(kept)
+        second, third = first[1:], first[2:]
+        self._counters[0].add(first)
+        self._counters[1].add(map(hash, zip(first, second, strict=False)))
+        self._counters[2].add(map(hash, zip(first, second, third, strict=False)))
+        for order, tokens in enumerate((first, second, third)):
+            self._totals[order] += len(tokens)
 
     def measure(self, vocabulary: int | None) -> Diversity:
         counts = [counter.count() for counter in self._counters]

@@ -80,15 +80,11 @@ class Echo:
 def find_repeats(lines: Sequence[Line], first: int) -> Iterator[Repeat]:
     """Yield every repeat from position `first` on, exact or near; what came before `first` can be repeated too."""
     said: dict[Role, list[_Said]] = {role: [] for role in Role}
-    bits: dict[str, int] = {}
+    bits = _Bits()
     for line in lines:
         if line.is_empty:
             continue
-        # One bit a word: the words that two utterances share are counted far faster than by intersecting sets.
-        mask = 0
-        for word in line.vocabulary:
-            mask |= bits.setdefault(word, 1 << len(bits))
-        now = line, len(line.vocabulary), mask
+        now = line, len(line.vocabulary), sum(map(bits.__getitem__, line.vocabulary))
         if line.position >= first and (repeat := _find_repeat(now, said[line.role])):
             yield repeat
         said[line.role].append(now)
@@ -132,6 +128,14 @@ def _shares_run(words: Sequence[str], others: Sequence[str], length: int) -> boo
 
 def _runs(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
     return zip(*(words[start:] for start in range(length)), strict=False)
+
+
+class _Bits(dict[str, int]):
+    """A bit for every word: the words that two utterances share are counted faster so than by intersecting sets."""
+
+    def __missing__(self, word: str) -> int:
+        bit = self[word] = 1 << len(self)
+        return bit
 
 
 _Said: TypeAlias = tuple[Line, int, int]

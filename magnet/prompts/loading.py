@@ -17,6 +17,7 @@ from magnet.prompts import Pack, Prompt, used_variables
 from magnet.prompts.paper import find_paper_folder, load_paper_prompts
 
 BUILT_IN = "magnet-en"
+JUDGE = "judge"
 _FRONT_MATTER = re.compile(r"\A\+\+\+\n(?P<head>.*?)\n\+\+\+\n(?P<body>.*)\Z", re.DOTALL)
 _SECTION = re.compile(r"^# (system|user|assistant)[ \t]*$", re.MULTILINE)
 _CHAT_ROLES: Mapping[str, ChatRole] = {"system": "system", "user": "user", "assistant": "assistant"}
@@ -71,7 +72,8 @@ def _load_markdown_pack(folder: Path, name: str) -> Pack:
         name=name,
         prompts=prompts,
         attitudes=_load_attitudes(attitudes) if attitudes.is_file() else built_in_pack().attitudes,
-        fingerprint=_fingerprint([*paths, *folder.glob("attitudes.toml")], folder),
+        # The judge's prompts write no session; a rubric carries a fingerprint of its own.
+        fingerprint=_fingerprint([*(path for path in paths if path.parent.name != JUDGE), attitudes], folder),
         expected={},
     )
 
@@ -126,6 +128,6 @@ def _read(path: Path) -> str:
 
 def _fingerprint(paths: Iterable[Path], folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for path in sorted(path for path in paths if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{_read(path)}\0".encode())
     return digest.hexdigest()[:16]

@@ -37,7 +37,9 @@ Turn by turn: start_session; plan_session; then for each counselor turn select_t
 (reflect, question, suggest_solution, normalize, psychoeducate), compose_response, add_turn; for each client turn \
 simulate_client, add_turn. counselor_turn does a whole counselor turn at once.
 To explore: branch_session copies a session up to an exchange, counselor_turn takes techniques, and `take` asks for \
-another answer."""
+another answer.
+To judge: get_session with trace, evaluate_session (CTRS, WAI, PANAS) and compare_methods start the work and are \
+called again until it is done."""
 
 
 @cache

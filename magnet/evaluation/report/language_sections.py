@@ -146,7 +146,7 @@ def build_audit_section(corpora: Sequence[Corpus]) -> Section:
     note = (
         "Shares of turns after the opening exchange, of sessions, of plans, or of risk cues. A risk cue is a match of "
     )
-    note += "words for a person to read, no finding about anyone. `magnet audit RUN` shows the worst examples."
+    note += "words for a person to read, no finding about anyone. “magnet audit RUN” shows the worst examples."
     table = Table("audit", "Shares by corpus", ["", *audits], rows, note=note)
     return Section("audit", "Audit", [Text("Counted without any model, over finished sessions."), table])
 

@@ -80,23 +80,23 @@ def build_provenance_section(evidence: Evidence) -> Section:
 
 
 def _origins_table(corpora: Sequence[Corpus]) -> Table:
-    rows: list[list[Cell]] = []
-    for corpus in corpora:
-        made = corpus.origins
-        dates = sorted(made.dates)
-        facts = {
-            "Source": corpus.source,
-            "Models": _list(made.models, separator="; ", shown=8),
-            "Prompts (pack, fingerprint)": _list(made.prompts),
-            "magnet version": _list(made.versions),
-            "Seeds": _list(made.seeds),
-            "Written": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else MISSING,
-            "Licence of the intakes": _list(made.licences),
-        }
-        rows += [
-            [label(corpus.label if not place else ""), label(k), label(v)] for place, (k, v) in enumerate(facts.items())
-        ]
-    return Table("provenance", "Where the sessions come from", ["Corpus", "Fact", "Says"], rows)
+    facts = [_facts(corpus) for corpus in corpora]
+    rows = [[label(name), *(label(fact[name]) for fact in facts)] for name in facts[0]]
+    return Table("provenance", "Where the sessions come from", ["", *(corpus.label for corpus in corpora)], rows)
+
+
+def _facts(corpus: Corpus) -> dict[str, str]:
+    made = corpus.origins
+    dates = sorted(made.dates)
+    return {
+        "Source": corpus.source,
+        "Models": _list(made.models, separator="; ", shown=8),
+        "Prompt pack and fingerprint": _list(made.prompts),
+        "magnet version": _list(made.versions),
+        "Seeds": _list(made.seeds),
+        "Written": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else MISSING,
+        "Licence of the intakes": _list(made.licences),
+    }
 
 
 def _judges_table(evidence: Evidence) -> Table:

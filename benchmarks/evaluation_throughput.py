@@ -1,0 +1,91 @@
+"""Sessions a second and peak memory of `magnet diversity` and `magnet audit`.
+
+    python benchmarks/evaluation_throughput.py
+
+Each command runs in a process of its own, from the file to the printed JSON, interpreter start included. Memory is
+constant where the peak at 10,000 sessions is about that at 1,000. Both commands keep to one core: sessions a second
+of processor time is what they reach there, and on a machine that is busy with nothing else the time passed is the same.
+(A Linux or macOS machine, for `os.wait4`.)
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from make_corpus import make_corpus
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "diversity": ("diversity", "--vocab-size", "128000"),
+    "diversity by role": ("diversity", "--by", "role"),
+    "audit": ("audit",),
+    "audit by method": ("audit", "--by", "method"),
+}
+
+
+def measure(arguments: tuple[str, ...], folder: Path) -> tuple[float, float, float]:
+    """Return the seconds passed, the seconds of processor time and the peak memory, in MB, of one command."""
+    command = [sys.executable, "-m", "magnet", arguments[0], str(folder), *arguments[1:], "--json"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with status {process.returncode}")
+    per_mb = 1024 if sys.platform == "linux" else 1024 * 1024
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_mb
+
+
+def run(sizes: list[int], commands: dict[str, tuple[str, ...]]) -> list[dict[str, object]]:
+    """Return one row for each command and size."""
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        for size in sizes:
+            folder = Path(directory) / str(size)
+            folder.mkdir()
+            with (folder / "sessions.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(islice(make_corpus(size), size))
+            for name, arguments in commands.items():
+                seconds, cpu_s, peak_mb = measure(arguments, folder)
+                rows.append(
+                    {
+                        "command": name,
+                        "sessions": size,
+                        "seconds": round(seconds, 2),
+                        "cpu_seconds": round(cpu_s, 2),
+                        "sessions_per_s": round(size / seconds, 1),
+                        "sessions_per_cpu_s": round(size / cpu_s, 1),
+                        "peak_mb": round(peak_mb, 1),
+                    }
+                )
+                print(f"{name}, {size:,} sessions: {seconds:.1f} s", file=sys.stderr)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1_000, 10_000], metavar="N")
+    parser.add_argument("--command", choices=tuple(COMMANDS), action="append", help="only this one; may be repeated")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    options = parser.parse_args()
+    chosen = {name: COMMANDS[name] for name in options.command or COMMANDS}
+    rows = run(options.sessions, chosen)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'command':<20} {'sessions':>9} {'seconds':>8} {'sessions/s':>11} {'a CPU s':>8} {'peak MB':>8}")
+    for row in rows:
+        print(
+            f"{row['command']:<20} {row['sessions']:>9,} {row['seconds']:>8} "
+            f"{row['sessions_per_s']:>11} {row['sessions_per_cpu_s']:>8} {row['peak_mb']:>8}"
+        )
+
+
+if __name__ == "__main__":
+    main()
