@@ -78,6 +78,7 @@ async def test_a_session_starts_with_the_opening_of_its_case(client: Client) -> 
             {"role": "client", "text": opening.client},
         ],
         "turns": [],
+        "audit": None,
         "usage": {
             "calls": 0,
             "prompt_tokens": 0,
@@ -303,3 +304,12 @@ async def test_a_branch_past_the_end_is_refused(client: Client) -> None:
 
     reason = await refuse(client, "branch_session", session_id=session_id, after_exchanges=1)
     assert reason == f"the session {session_id!r} has 0 exchanges; branch after 0 to 0 of them"
+
+
+async def test_the_trace_of_a_session_carries_its_audit(client: Client) -> None:
+    session_id = await start(client)
+    asked, said = "Tell me a little more about that.", "Well, to tell me a little more about that is hard."
+    await say(client, session_id, asked, said, asked, said)
+    audit = (await call(client, "get_session", session_id=session_id, trace=True)).data["audit"]
+    assert audit["counts"] == {"exact_repeats": 2, "near_repeats": 2, "echoes": 2}
+    assert (await call(client, "get_session", session_id=session_id)).data["audit"] is None

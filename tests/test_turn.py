@@ -46,7 +46,7 @@ SEES: Mapping[str, Mapping[str, set[str]]] = {
     "finetuned-cactus": {"counselor": {*CASE, "dialogue"}, **CLIENT},
     "finetuned-psych8k": {"counselor": {"dialogue"}, **CLIENT},
 }
-"""Method → agent → what the agent is shown. Source: PAPER, agents and methods."""
+"""Method → agent → what the agent is shown. Source: arXiv:2509.04183, agents and methods."""
 
 
 def length_s(calls: list[Call]) -> int:

@@ -102,8 +102,7 @@ class SessionAudit:
 def audit_session(record: SessionRecord) -> SessionAudit:
     """Return the audit of one session.
 
-    Source: the normal form and the definitions of repeat, near repeat and echo are those by which PAPER.md counts
-    the published corpus.
+    The normal form and the definitions of repeat, near repeat and echo are written out in docs/evaluation.md.
     """
     lines = [Line(position, turn.role, turn.text) for position, turn in enumerate(record.dialogue)]
     later = lines[OPENING_MESSAGES:]

@@ -82,7 +82,7 @@ METHODS: Mapping[str, Method] = {
         _single("finetuned-psych8k", "A model tuned on Psych8k", "finetuned_psych8k"),
     )
 }
-"""The nine methods by public name. Source: PAPER sections on method, ablations, baselines and fine-tuning."""
+"""The nine methods by public name. Source: the paper's method, ablations, baselines and fine-tuned models."""
 
 DEFAULT_METHOD = "magnet"
 

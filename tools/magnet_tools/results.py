@@ -1,5 +1,6 @@
 """What the tools return: the structure a program reads; the text a person reads is made beside it."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from pydantic import BaseModel, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field
 from magnet.agents import Technique
 from magnet.config import REHEARSAL
 from magnet.dialogue import Role, count_exchanges, next_speaker
+from magnet.evaluation.audit import audit_session
 from magnet.notices import NOTICE, REHEARSAL_NOTICE
 from magnet.records import (
     Ending,
@@ -19,6 +21,9 @@ from magnet.records import (
     UsageRecord,
     UtteranceRecord,
 )
+
+MAX_FINDINGS = 20
+"""Most findings of an audit that one result shows."""
 
 
 class CandidateResult(BaseModel):
@@ -75,6 +80,25 @@ class CounselorTurnResult(BaseModel):
     is_added: bool = Field(description="Whether the turn now stands in the session")
 
 
+class FindingResult(BaseModel):
+    """One thing that the audit found in one utterance."""
+
+    kind: str
+    role: str
+    message: int = Field(description="Place in the dialogue, from 0")
+    detail: str
+    excerpt: str
+
+
+class AuditResult(BaseModel):
+    """What is wrong with a session's text, found without a model."""
+
+    counts: dict[str, int] = Field(description="Findings by kind; kinds with none are left out")
+    plan_is_unfinished: bool | None = Field(description="Null without a plan")
+    closes: bool = Field(description="Whether the speakers take leave of each other")
+    findings: list[FindingResult] = Field(description=f"The worst, {MAX_FINDINGS} at most")
+
+
 class SessionResult(BaseModel):
     """A session as it stands."""
 
@@ -91,6 +115,7 @@ class SessionResult(BaseModel):
     plan: PlanRecord | None
     dialogue: list[UtteranceRecord]
     turns: list[TurnRecord] = Field(description="Techniques, candidates and flags by exchange, when asked for")
+    audit: AuditResult | None = Field(description="Repetition, echo, artefacts, risk cues, when the trace is asked for")
     usage: UsageRecord
     error: ErrorRecord | None
     parent_id: str | None
@@ -171,10 +196,26 @@ def session_result(session: SessionRecord, *, with_dialogue: bool = True, with_t
         plan=session.plan,
         dialogue=list(session.dialogue) if with_dialogue else [],
         turns=list(session.turns) if with_trace else [],
+        audit=audit_result(session) if with_trace else None,
         usage=session.usage,
         error=session.error,
         parent_id=session.parent_id,
         resource=f"session://{session.id}",
+    )
+
+
+def audit_result(session: SessionRecord) -> AuditResult:
+    """Return the audit of a session as a tool shows it."""
+    audit = audit_session(session)
+    worst = sorted(audit.findings, key=lambda finding: -finding.severity)[:MAX_FINDINGS]
+    return AuditResult(
+        counts=dict(Counter(finding.kind for finding in audit.findings)),
+        plan_is_unfinished=audit.plan_is_unfinished,
+        closes=audit.closes,
+        findings=[
+            FindingResult(kind=f.kind, role=f.role.value, message=f.message, detail=f.detail, excerpt=f.excerpt)
+            for f in worst
+        ],
     )
 
 
@@ -199,6 +240,9 @@ def session_text(shown: SessionResult, note: str = "") -> str:
     if shown.dialogue:
         lines.append("\n" + transcript(shown.dialogue))
     lines.extend(_trace_lines(shown.turns))
+    if shown.audit:
+        found = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in shown.audit.counts.items())
+        lines.append(f"\nAudit: {found or 'nothing found'}.")
     return "\n".join(lines)
 
 

@@ -121,7 +121,7 @@ async def get_session(
     ctx: Ctx,
     session_id: SessionId,
     wait_seconds: WaitSeconds = 0,
-    trace: Annotated[bool, Field(description="Also show techniques and all candidates of every exchange")] = False,
+    trace: Annotated[bool, Field(description="Also show techniques, all candidates and the audit")] = False,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Show a session: status, plan, dialogue; with wait_seconds, wait for a session that is being generated to end."""
     session, is_written = await _look(ctx, session_id)
