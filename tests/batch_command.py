@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import cast
 
-from fake_openai import Answer, Body, FakeOpenAI, chat
+from fake_openai import NEVER_ANSWER, Answer, Body, FakeOpenAI, Script, chat
 
 from magnet.intake_files import bundled_intakes, dump_intakes
 
@@ -73,6 +74,16 @@ def converse(body: Body) -> Answer:
     """Answer every agent with what it can use at once: an utterance, which names techniques for those who ask."""
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return chat(f"Number {digest[:8]} makes me think of behavior experiments, with reflection and questioning.")
+
+
+def converse_until(calls: int) -> Script:
+    """Answer this many calls and leave every later one waiting, so that a run can be stopped in its middle."""
+    numbers = count()
+
+    def script(body: Body) -> Answer:
+        return converse(body) if next(numbers) < calls else NEVER_ANSWER
+
+    return script
 
 
 def endpoint(fake: FakeOpenAI, **variables: str) -> dict[str, str]:

@@ -3,16 +3,19 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from scripted import Scripted
 
 from magnet.config import Settings
 from magnet.intakes import Attitude, FreeIntakeForm, Intake, Opening
+from magnet.llm import Address, Choice, Completion, Message, Request, Usage
 from magnet.pipeline.generation import Jobs
 from magnet.pipeline.sessions import SessionPlan
 from magnet.pipeline.studio import Studio
 from magnet.records import SessionRecord
 from magnet.runtime import open_runtime
+from magnet.store.rows import StoredCall
 
 GROUND_TRUTH = "THE-GROUND-TRUTH"
 
@@ -64,3 +67,15 @@ async def play(settings: Settings, scripted: Scripted, wanted: SessionPlan | Non
     """Generate one session in a runtime of its own, as one run of the program does."""
     async with open_stage(settings, scripted) as stage:
         return await stage.play(wanted)
+
+
+def call(number: int, scope: str = "s", text: str = "Yes.") -> StoredCall:
+    """Return a finished call of session "s", to keep."""
+    request = Request("composer", (Message("user", f"Say {number}."),), "m", address=Address(scope, number))
+    completion = Completion((Choice(text, "length"), Choice("No.")), Usage(10, 4, 2), "m", 0.25)
+    return StoredCall("s", "counselor", request, completion, 0.5, "2026-01-01T00:00:00.000+00:00")
+
+
+def database_of(settings: Settings) -> Path:
+    """Return the file of a SQLite store."""
+    return Path(settings.store.removeprefix("sqlite:///"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magnet.cli.main import main
@@ -164,6 +164,7 @@ def test_the_normal_form_is_as_defined(text: str, words: list[str]) -> None:
     assert normal_words(text) == words
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_the_normal_form_of_any_text_is_its_own_normal_form(text: str) -> None:
     words = normal_words(text)
@@ -224,6 +225,7 @@ def test_a_near_repeat_shares_four_fifths_of_the_words(earlier: str, later: str,
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["so it is", "so it was then", "no", "…", "it is so"]), max_size=12))
 def test_exact_repeats_are_what_the_definition_says_whatever_is_said(texts: list[str]) -> None:
     lines = lines_of(*texts)
@@ -262,6 +264,7 @@ def test_the_counselor_does_not_echo() -> None:
     assert list(find_echoes(lines_of("a", words, words, "no"), 2)) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("ab"), max_size=24), st.lists(st.sampled_from("ab"), max_size=24))
 def test_the_longest_shared_run_is_the_longest(words: list[str], others: list[str]) -> None:
     def runs(of: Sequence[str], length: int) -> set[tuple[str, ...]]:
@@ -310,6 +313,7 @@ def test_leaks_are_told_from_speech(text: str, kinds: list[str]) -> None:
     assert [kind for kind, _ in find_artefacts(text)] == kinds
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_the_search_for_leaks(text: str) -> None:
     assert all(0 <= start <= len(text) for _, start in find_artefacts(text))
@@ -350,6 +354,7 @@ def test_a_plan_is_unfinished_where_it_stops_in_mid_sentence_or_at_a_bare_item(p
     assert is_unfinished(plan) is expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_plan_breaks_the_check(plan: str) -> None:
     assert is_unfinished(plan) in (True, False)
@@ -386,6 +391,7 @@ def test_risk_cues_are_found_by_their_words(text: str, category: str | None) -> 
     assert (found[0] if found else None) == category
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_match_of_a_pattern_holds_one_of_its_words(data: st.DataObject) -> None:
     cues = load_cues()

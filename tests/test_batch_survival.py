@@ -16,6 +16,7 @@ from batch_command import (
     clean_environ,
     command,
     converse,
+    converse_until,
     endpoint,
     read_lines,
     run_batch,
@@ -37,7 +38,7 @@ ARGUMENTS = ("intakes.jsonl", "-o", "out", "--turns", TURNS, "--concurrency", CO
 
 @pytest.fixture
 def fake() -> Generator[FakeOpenAI]:
-    with serve_fake_openai(converse, delay_s=0.05) as server:
+    with serve_fake_openai(converse) as server:
         yield server
 
 
@@ -49,9 +50,11 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in found.stdout.split()]
 
 
-def start(tmp_path: Path, fake: FakeOpenAI) -> "subprocess.Popen[str]":
+def start(tmp_path: Path, fake: FakeOpenAI, until_calls: int) -> "subprocess.Popen[str]":
+    """Start a run and return it once this many calls are answered and the next is under way."""
     write_intakes(tmp_path / "intakes.jsonl", SESSIONS)
-    return subprocess.Popen(
+    fake.script = converse_until(until_calls)
+    run = subprocess.Popen(
         command(*ARGUMENTS),
         cwd=tmp_path,
         env=clean_environ(**endpoint(fake)),
@@ -59,6 +62,8 @@ def start(tmp_path: Path, fake: FakeOpenAI) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
+    wait_until(lambda: len(fake.calls) > until_calls)
+    return run
 
 
 def check_whole(tmp_path: Path, fake: FakeOpenAI) -> None:
@@ -73,36 +78,35 @@ def check_whole(tmp_path: Path, fake: FakeOpenAI) -> None:
     assert len(fake.calls) - len(fake.counts) <= MOST_IN_FLIGHT
 
 
-@pytest.mark.parametrize("after_calls", [1, 25, 50])
+@pytest.mark.parametrize("after_calls", [0, 25, 50])
 def test_killed_with_its_server_a_run_loses_nothing_and_repeats_no_finished_call(
     tmp_path: Path, fake: FakeOpenAI, after_calls: int
 ) -> None:
-    run = start(tmp_path, fake)
-    wait_until(lambda: len(fake.calls) >= after_calls)
+    run = start(tmp_path, fake, after_calls)
     servers = children_of(run.pid)
     assert servers
     for process in (run.pid, *servers):
         os.kill(process, signal.SIGKILL)
     run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == -signal.SIGKILL
+    fake.script = converse
     finished = run_batch(*ARGUMENTS, cwd=tmp_path, environ=endpoint(fake))
     assert finished.returncode == 0, finished.stderr
     check_whole(tmp_path, fake)
 
 
 def test_killed_alone_a_run_takes_its_server_along_and_loses_nothing(tmp_path: Path, fake: FakeOpenAI) -> None:
-    run = start(tmp_path, fake)
-    wait_until(lambda: len(fake.calls) >= 25)
+    run = start(tmp_path, fake, 25)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate(timeout=TIMEOUT_S)
+    fake.script = converse
     finished = run_batch(*ARGUMENTS, cwd=tmp_path, environ=endpoint(fake))
     assert finished.returncode == 0, finished.stderr
     check_whole(tmp_path, fake)
 
 
 def test_a_server_that_dies_is_told_in_one_line_and_the_same_command_goes_on(tmp_path: Path, fake: FakeOpenAI) -> None:
-    run = start(tmp_path, fake)
-    wait_until(lambda: len(fake.calls) >= 25)
+    run = start(tmp_path, fake, 25)
     [server] = children_of(run.pid)
     os.kill(server, signal.SIGKILL)
     printed, said = run.communicate(timeout=TIMEOUT_S)
@@ -111,5 +115,6 @@ def test_a_server_that_dies_is_told_in_one_line_and_the_same_command_goes_on(tmp
     assert said.splitlines()[-1].startswith("magnet-batch: error: the server stopped")
     assert "run the same command again" in said
     assert "Traceback" not in said
+    fake.script = converse
     assert run_batch(*ARGUMENTS, cwd=tmp_path, environ=endpoint(fake)).returncode == 0
     check_whole(tmp_path, fake)

@@ -67,8 +67,8 @@ class DistinctCounter:
         self._pool = pool
         self._keys: set[int] = set()
         self._file: IO[bytes] | None = None
-        # Where each partition of each spill lies: (offset, bytes).
-        self._runs: list[list[tuple[int, int]]] = [[] for _ in range(_PARTITIONS)]
+        # For each spill, where in the file each of its partitions begins, and where the last one ends.
+        self._spills: list[array[int]] = []
 
     def held(self) -> int:
         """Return the number of keys in memory."""
@@ -112,20 +112,20 @@ class DistinctCounter:
         try:
             self._file = self._file or self._pool.open_file()
             offset = self._file.seek(0, 2)
-            for runs, part in zip(self._runs, parts, strict=True):
-                size = len(part) * _KEY_BYTES
+            begins = array("q", (offset,))
+            for part in parts:
                 part.tofile(self._file)
-                runs.append((offset, size))
-                offset += size
+                begins.append(begins[-1] + len(part) * _KEY_BYTES)
+            self._spills.append(begins)
         except OSError as error:
             raise _no_room(error) from error
 
     def _read(self, file: IO[bytes], partition: int) -> set[int]:
         found: set[int] = set()
-        for offset, size in self._runs[partition]:
-            file.seek(offset)
+        for begins in self._spills:
+            file.seek(begins[partition])
             run = array("q")
-            run.frombytes(file.read(size))
+            run.frombytes(file.read(begins[partition + 1] - begins[partition]))
             found.update(run)
         return found
 

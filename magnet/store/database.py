@@ -66,6 +66,13 @@ class Database:
         self._has_waiting = asyncio.Event()
         self._is_closing = False
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether this is a SQLite file that nothing has made yet; looking into one would make it."""
+        parsed = make_url(self.url)
+        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+        return self._engine is None and is_file and not Path(str(parsed.database)).exists()
+
     async def read(self, work: Work[T]) -> T:
         """Return what the statements give.
 

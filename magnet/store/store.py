@@ -93,7 +93,9 @@ class Store:
         return Intake.model_validate(rows[0].body) if rows else None
 
     async def list_intakes(self) -> list[Intake]:
-        """Return every stored intake, by id."""
+        """Return every stored intake, by id; a store that is not there yet holds none, and is not made by asking."""
+        if self._database.is_absent:
+            return []
         rows = await self._rows(select(schema.intakes.c.body).order_by(schema.intakes.c.id))
         return [Intake.model_validate(row.body) for row in rows]
 
@@ -181,17 +183,16 @@ class Store:
         Raises:
             SessionRequestError: the session is no longer running, or has a message at this position.
         """
-        is_there = select(schema.messages.c.position).where(
-            schema.messages.c.session_id == session_id, schema.messages.c.position == message.position
-        )
         status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id)
 
         async def work(connection: AsyncConnection) -> None:
+            # Writing comes first, because only then does SQLite keep others from getting in between.
+            insertion = connection.execute(self._insert_message_once, message.row(session_id))
+            inserted = cast("CursorResult[Any]", await insertion).rowcount
             if (await connection.execute(status)).scalar() != "running":
                 raise SessionRequestError(f"the session {session_id!r} has ended; branch_session goes on from it")
-            if (await connection.execute(is_there)).first():
+            if not inserted:
                 raise SessionRequestError("another turn was added meanwhile; get_session shows the dialogue")
-            await connection.execute(self._insert_message, message.row(session_id))
             if ended_by:
                 await connection.execute(_end(session_id, "finished", ended_by))
 
