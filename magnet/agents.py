@@ -57,13 +57,14 @@ class Agent:
     """One agent: what it is called, which model it uses, what it may see and how its answer is read.
 
     `inputs` is the most that a prompt of this agent may ask for: a prompt that names anything else is
-    refused at load, so that (for one) no wording can show the client the counselor's plan.
+    refused, so that (for one) no wording can show the client the counselor's plan. `needs` is the least.
     """
 
     name: str
     role: ModelRole
     inputs: frozenset[str]
     answer: AnswerKind
+    needs: tuple[str, ...]
 
 
 _CASE = frozenset({"client_information", "reason"})
@@ -74,12 +75,12 @@ _WRITER = _CASE | _CANDIDATES | {"dialogue", "plan", "techniques"}
 AGENTS: Mapping[str, Agent] = {
     agent.name: agent
     for agent in (
-        Agent("planner", "counselor", _CASE | {"opening", "cbt_techniques"}, "plan"),
-        *(Agent(technique.value, "counselor", _SPECIALIST, "counselor") for technique in Technique),
-        Agent("technique_selector", "technique", frozenset({"plan", "dialogue"}), "techniques"),
-        Agent("composer", "counselor", _WRITER, "counselor"),
-        Agent("counselor", "counselor", _SPECIALIST | {"plan"}, "counselor"),
-        Agent("client", "client", frozenset({"intake_form", "attitude", "dialogue"}), "client"),
+        Agent("planner", "counselor", _CASE | {"opening", "cbt_techniques"}, "plan", ("opening",)),
+        *(Agent(technique.value, "counselor", _SPECIALIST, "counselor", ("dialogue",)) for technique in Technique),
+        Agent("technique_selector", "technique", frozenset({"plan", "dialogue"}), "techniques", ("dialogue",)),
+        Agent("composer", "counselor", _WRITER, "counselor", tuple(technique.value for technique in Technique)),
+        Agent("counselor", "counselor", _SPECIALIST | {"plan"}, "counselor", ("dialogue",)),
+        Agent("client", "client", frozenset({"intake_form", "attitude", "dialogue"}), "client", ("dialogue",)),
     )
 }
 """The ten agents. `counselor` is the single-prompt counselor of the baselines and fine-tuned models."""

@@ -15,6 +15,7 @@
         ├── EndpointFaultError         5xx, or an answer that is not one        (retried)
         ├── AuthenticationFailedError  401, 403                                 (stops a batch)
         ├── ModelNotFoundError         404                                      (stops a batch)
+        ├── NoCreditError              402, or 429 that says so                 (stops a batch)
         ├── ContextLengthError         the messages are longer than the model takes
         └── RequestRefusedError        any other 4xx
 
@@ -121,6 +122,12 @@ class ModelNotFoundError(ModelError):
     """The endpoint does not serve this model (404)."""
 
     kind = "model_not_found"
+
+
+class NoCreditError(ModelError):
+    """The account behind the key has no credit left."""
+
+    kind = "no_credit"
 
 
 class ContextLengthError(ModelError):

@@ -239,3 +239,20 @@ def test_the_lock_tells_what_to_do_about_a_changed_wording(pack_folder: Path) ->
     assert find_unlocked(locked, lock_of(relock())) == [
         "the lock does not know the prompt 'client' as it is: run python -m tests.prompts_lock"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("reflection", "dialogue"), ("planner", "opening"), ("client", "dialogue")]
+)
+def test_a_prompt_that_shows_its_agent_nothing_to_go_by_is_refused(pack_folder: Path, name: str, variable: str) -> None:
+    path = pack_folder / "agents" / f"{name}.md"
+    text = path.read_text("utf-8").replace(f'"{variable}"', "").replace(", ,", ",").replace(", ]", "]")
+    path.write_text(text.replace(f"{{{variable}}}", ""), "utf-8")
+    with pytest.raises(PromptError, match=f"'{name}'.* does not use {{{variable}}}"):
+        check_method(METHODS["magnet"], load_pack(pack_folder))
+
+
+def test_an_empty_file_of_the_paper_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "agent_client.txt").write_text("", "utf-8")
+    with pytest.raises(PromptError, match=r"agent_client\.txt is empty"):
+        load_pack(tmp_path)

@@ -1,5 +1,6 @@
 """README keeps what it promises: its commands parse and run, its settings load, its tables are the program's own."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -33,6 +34,13 @@ def commands() -> list[list[str]]:
     return [words for part in parts if (words := shlex.split(part)) and words[0] in MODULES]
 
 
+def excerpt() -> list[str]:
+    """The turns of the transcript that README shows, without speaker and techniques."""
+    [block] = code_blocks("text")
+    turns = re.split(r"^(?:Counselor|Client):", block, flags=re.MULTILINE)[1:]
+    return [re.sub(r" \[[a-z, ]+\]$", "", " ".join(turn.split())) for turn in turns]
+
+
 def first_column(heading: str) -> set[str]:
     """The names in backticks in the first column of the table under a heading row."""
     rows = README.split(heading, 1)[1].split("\n\n", 1)[0].splitlines()[2:]
@@ -47,10 +55,12 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_main_job_and_the_command_that_reads_its_sessions_run_as_written(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     main_job, *reading = [words for words in commands() if "runs/first" in words]
-    done = run([*main_job, "--turns", "2"], tmp_path)
+    done = run([*main_job, "--turns", "5"], tmp_path)
     assert done.returncode == 0, done.stderr
     sessions = (tmp_path / "runs" / "first" / "sessions.jsonl").read_text("utf-8").splitlines()
     assert len(sessions) == len(read_intakes(ROOT / "examples" / "intakes.jsonl"))
+    said = {turn["text"] for session in sessions for turn in json.loads(session)["dialogue"]}
+    assert [text for text in excerpt() if text not in said] == []
     assert reading
     for words in reading:
         shown = run(words, tmp_path)

@@ -209,7 +209,7 @@ async def test_a_turn_that_does_not_belong_is_refused_and_changes_nothing(client
 
     assert len(unchanged) == 2
     assert reasons == [
-        "it is the counselor's turn: the last turn was the client's",
+        "it is the counselor's turn: the last turn was the client's; counselor_turn writes it, or add_turn adds yours",
         "text is empty: give one turn of plain text",
         "text has 8,001 characters; a turn takes 8,000 at most: shorten it",
         "no session 'nowhere'; list_sessions shows them",

@@ -292,13 +292,18 @@ async def test_the_counselor_is_not_written_when_the_client_is_to_speak(client: 
     waiting = [*OPENING, {"role": "counselor", "text": "How so?"}]
     for tool in COUNSELOR_TOOLS:
         reason = await refuse(client, tool, dialogue=waiting, **required(tool))
-        assert reason == "it is the client's turn: the last turn was the counselor's"
+        assert reason == (
+            "it is the client's turn: the last turn was the counselor's; "
+            "simulate_client writes it, or add_turn adds yours"
+        )
 
 
 async def test_the_client_is_not_written_when_the_counselor_is_to_speak(client: Client) -> None:
     reason = await refuse(client, "simulate_client", session_id=await start(client))
 
-    assert reason == "it is the counselor's turn: the last turn was the client's"
+    assert reason == (
+        "it is the counselor's turn: the last turn was the client's; counselor_turn writes it, or add_turn adds yours"
+    )
 
 
 WRONG_ARGUMENTS: list[tuple[Json, str]] = [

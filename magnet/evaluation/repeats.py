@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeAlias
+from itertools import accumulate, pairwise
 
 from magnet.dialogue import Role
 
@@ -79,15 +78,32 @@ class Echo:
 
 def find_repeats(lines: Sequence[Line], first: int) -> Iterator[Repeat]:
     """Yield every repeat from position `first` on, exact or near; what came before `first` can be repeated too."""
-    said: dict[Role, list[_Said]] = {role: [] for role in Role}
-    bits = _Bits()
+    said: dict[Role, list[Line]] = {role: [] for role in Role}
     for line in lines:
         if line.is_empty:
             continue
-        now = line, len(line.vocabulary), sum(map(bits.__getitem__, line.vocabulary))
-        if line.position >= first and (repeat := _find_repeat(now, said[line.role])):
+        if line.position >= first and (repeat := _find_repeat(line, said[line.role])):
             yield repeat
-        said[line.role].append(now)
+        said[line.role].append(line)
+
+
+def _find_repeat(line: Line, earlier: Sequence[Line]) -> Repeat | None:
+    same = [other.position for other in earlier if other.form == line.form]
+    if same:
+        return Repeat(line, len(same), 1.0, same[0])
+    best: tuple[float, int] | None = None
+    size = len(line.vocabulary)
+    smallest, largest = _NEAR_NUMERATOR * size, _NEAR_DENOMINATOR * size
+    for other in earlier:
+        other_size = len(other.vocabulary)
+        # The index is at most the smaller vocabulary over the larger, which rules most pairs out before their words.
+        if other_size * _NEAR_DENOMINATOR < smallest or other_size * _NEAR_NUMERATOR > largest:
+            continue
+        shared = len(line.vocabulary & other.vocabulary)
+        union = size + other_size - shared
+        if shared * _NEAR_DENOMINATOR >= union * _NEAR_NUMERATOR and (best is None or shared / union > best[0]):
+            best = shared / union, other.position
+    return Repeat(line, 0, *best) if best else None
 
 
 def find_echoes(lines: Sequence[Line], first: int) -> Iterator[Echo]:
@@ -95,9 +111,7 @@ def find_echoes(lines: Sequence[Line], first: int) -> Iterator[Echo]:
     for before, line in pairwise(lines):
         if line.position < first or line.role is not Role.CLIENT or before.role is not Role.COUNSELOR:
             continue
-        # A run that both share is one of words that both have, which most pairs of turns are quickly seen not to have.
-        is_shared = bytes(map(before.vocabulary.__contains__, line.words))
-        if _SHARED_RUN not in is_shared or line.is_empty:
+        if line.is_empty:
             continue
         if run := longest_shared_run(line.words, before.words):
             yield Echo(line, *run)
@@ -105,52 +119,24 @@ def find_echoes(lines: Sequence[Line], first: int) -> Iterator[Echo]:
 
 def longest_shared_run(words: Sequence[str], others: Sequence[str]) -> tuple[int, int] | None:
     """Return where in `words` the longest run that both have begins, and its length; None under `ECHO_WORDS` words."""
-    shared = set(_runs(words, ECHO_WORDS)).intersection(_runs(others, ECHO_WORDS))
-    if not shared:
+    # A run that both share is one of words that both have, which most pairs of turns are quickly seen not to have.
+    is_shared = bytes(map(frozenset(others).__contains__, words))
+    start = is_shared.find(_SHARED_RUN)
+    if start < 0:
         return None
-    # A run of n words begins n − 4 such runs. Whoever shares a run shares each shorter one, so its length can be
-    # bisected, even where one word fills the turn.
-    begun = sum(run in shared for run in _runs(words, ECHO_WORDS))
-    shortest, longest = ECHO_WORDS, min(len(others), ECHO_WORDS - 1 + begun)
-    while shortest < longest:
-        length = (shortest + longest + 1) // 2
-        if _shares_run(words, others, length):
-            shortest = length
-        else:
-            longest = length - 1
-    theirs = set(_runs(others, shortest))
-    return next(start for start, run in enumerate(_runs(words, shortest)) if run in theirs), shortest
+    said, heard = _spaced(words), _spaced(others)
+    # Where each word begins in `said`, and one more for its end: runs are cut out of the text, never joined again.
+    begins = [0, *accumulate(len(word) + 1 for word in words)]
+    best: tuple[int, int] | None = None
+    while start >= 0:
+        length = best[1] + 1 if best else ECHO_WORDS
+        while start + length <= len(words) and said[begins[start] : begins[start + length] + 1] in heard:
+            best = start, length
+            length += 1
+        start = is_shared.find(_SHARED_RUN, start + 1)
+    return best
 
 
-def _shares_run(words: Sequence[str], others: Sequence[str], length: int) -> bool:
-    return not set(_runs(words, length)).isdisjoint(_runs(others, length))
-
-
-def _runs(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[start:] for start in range(length)), strict=False)
-
-
-class _Bits(dict[str, int]):
-    """A bit for every word: the words that two utterances share are counted faster so than by intersecting sets."""
-
-    def __missing__(self, word: str) -> int:
-        bit = self[word] = 1 << len(self)
-        return bit
-
-
-_Said: TypeAlias = tuple[Line, int, int]
-"""An utterance, how many different words it has, and those words as the bits of a number."""
-
-
-def _find_repeat(now: _Said, earlier: Sequence[_Said]) -> Repeat | None:
-    line, size, mask = now
-    same = [other.position for other, _, _ in earlier if other.form == line.form]
-    if same:
-        return Repeat(line, len(same), 1.0, same[0])
-    best: tuple[float, int] | None = None
-    for other, other_size, other_mask in earlier:
-        shared = (mask & other_mask).bit_count()
-        union = size + other_size - shared
-        if shared * _NEAR_DENOMINATOR >= union * _NEAR_NUMERATOR and (best is None or shared / union > best[0]):
-            best = shared / union, other.position
-    return Repeat(line, 0, *best) if best else None
+def _spaced(words: Sequence[str]) -> str:
+    """Return the words with a space before, between and after them, so that a run is found at whole words only."""
+    return f" {' '.join(words)} "

@@ -12,6 +12,7 @@ from magnet.llm import Backend, Completion, Request
 _BASE_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _LONGEST_ASKED_WAIT_S = 120.0
+_TOLD_WAIT_S = 20.0
 # A rate limit asks for nothing but waiting, so it gets more tries than a fault, which may not pass.
 _RATE_LIMIT_PATIENCE = 3
 
@@ -55,11 +56,13 @@ def retry(
                         raise _count_tries(error, tries + 1) from error
                     raise
                 wait_s = _choose_wait(error, seen, random())
+                # A long wait would look like a hang to whoever watches.
+                level = logging.WARNING if wait_s >= _TOLD_WAIT_S else logging.DEBUG
+                _logger.log(level, "the next try of the %s is in %.0f s: %s", request.agent, wait_s, error)
             if is_rate_limit:
                 rate_limits += 1
             else:
                 faults += 1
-            _logger.debug("call of %s failed, next try in %.1f s", request.agent, wait_s)
             await sleep(wait_s)
 
     return retried

@@ -34,6 +34,7 @@ from magnet.errors import (
     EndpointUnreachableError,
     ModelError,
     ModelNotFoundError,
+    NoCreditError,
     RateLimitedError,
     RequestRefusedError,
     SettingsError,
@@ -56,7 +57,7 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
         " with a longer context ({said})",
     ),
     "credit": (
-        RequestRefusedError,
+        NoCreditError,
         "the account has no credit left at {endpoint} for {model!r}: add credit, or set {key_env} to the key of"
         " another account ({said})",
     ),

@@ -100,6 +100,9 @@ async def check_unclaimed(studio: Studio, session: SessionRecord) -> None:
         )
 
 
+_WRITERS = {Role.COUNSELOR: "counselor_turn", Role.CLIENT: "simulate_client"}
+
+
 def check_speaker(dialogue: Dialogue, role: Role) -> None:
     """Check whose turn it is.
 
@@ -107,7 +110,10 @@ def check_speaker(dialogue: Dialogue, role: Role) -> None:
         SessionRequestError: the other speaker's.
     """
     if next_speaker(dialogue) is not role:
-        raise SessionRequestError(f"it is the {role.other.value}'s turn: the last turn was the {role.value}'s")
+        raise SessionRequestError(
+            f"it is the {role.other.value}'s turn: the last turn was the {role.value}'s; "
+            f"{_WRITERS[role.other]} writes it, or add_turn adds yours"
+        )
 
 
 async def add_turn(

@@ -101,19 +101,33 @@ def get_method(name: str) -> Method:
 
 
 def check_method(method: Method, pack: Pack) -> None:
-    """Check that the pack has every prompt of the method, and that none asks for what its agent may not see.
+    """Check that the pack has every prompt of the method, and that each asks for what its agent needs and may see.
 
     Raises:
         PromptError: naming the prompt and the variable.
     """
     for agent, prompt_name in method.steps():
         prompt = pack.get(prompt_name)
+        if missing := [name for name in agent.needs if name not in prompt.variables]:
+            raise PromptError(
+                f"the prompt {prompt_name!r} of {pack.name} does not use {{{missing[0]}}}, without which the "
+                f"{agent.name} has nothing to go by"
+            )
         allowed = agent.inputs - (method.unavailable if agent.name != "client" else frozenset[str]())
         if extra := [name for name in prompt.variables if name not in allowed]:
             raise PromptError(
                 f"the prompt {prompt_name!r} of {pack.name} uses {{{extra[0]}}}, which the {agent.name} does not see "
                 f"in method {method.name!r}; it may use {', '.join(sorted(allowed))}"
             )
+
+
+def find_problem(method: Method, pack: Pack) -> str | None:
+    """Return why the pack cannot run the method, or None where it can."""
+    try:
+        check_method(method, pack)
+    except PromptError as error:
+        return str(error)
+    return None
 
 
 def agent_of_prompt() -> Mapping[str, Agent]:

@@ -75,6 +75,8 @@ def load_paper_prompts(folder: Path) -> tuple[Mapping[str, Prompt], Mapping[str,
 
 def _load(name: str, path: Path) -> Prompt:
     templates = tuple(_messages(_read(path), path))
+    if not any(template.strip() for _, template in templates):
+        raise PromptError(f"{path} is empty")
     renamed: Templates = tuple((role, _rename(template, name, path)) for role, template in templates)
     return Prompt(name, path.name, f"MAGneT authors' {path.name}", used_variables(renamed), renamed)
 

@@ -7,7 +7,7 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from magnet.agents import TECHNIQUE_TITLES, Technique
 from magnet.errors import MagnetError
 from magnet.notices import NOTICE
-from magnet.pipeline.variants import METHODS
+from magnet.pipeline.variants import METHODS, find_problem
 from magnet_tools.registry import Ctx, Server, runtime_of
 
 JSON = "application/json"
@@ -57,4 +57,7 @@ def _register_guides(server: Server) -> None:
         studio = runtime_of(ctx).studio
         made_with = studio.provenance(None).model_dump(mode="json", exclude={"seed", "created_at", "finished_at"})
         methods = {method.name: method.summary for method in METHODS.values()}
-        return json.dumps({"engine": studio.settings.engine, **made_with, "methods": methods, "notice": NOTICE})
+        unusable = {method.name: reason for method in METHODS.values() if (reason := find_problem(method, studio.pack))}
+        return json.dumps(
+            {"engine": studio.settings.engine, **made_with, "methods": methods, "unusable": unusable, "notice": NOTICE}
+        )

@@ -40,7 +40,7 @@ RISK_CUES = (
 SAFETY_MARKERS = ("hurting yourself", "ending your life", "killing yourself", "harming yourself", "suicid")
 
 # What many clients mention whatever their concern is, so its cues count half.
-_BROAD = frozenset({"family", "relationship", "work", "anxiety", "worth", "low", "sleep"})
+_BROAD = frozenset({"delay", "family", "relationship", "work", "anxiety", "worth", "low", "sleep"})
 _DOUBT = (
     "what talking will",
     "don't see how",
