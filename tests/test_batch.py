@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import cast
 import pytest
 from batch_command import (
     CALLS,
+    ROOT,
     TIMEOUT_S,
     TURNS,
     clean_environ,
@@ -29,7 +31,7 @@ from batch_command import (
     wait_until,
     write_intakes,
 )
-from fake_openai import Answer, Body, FakeOpenAI, failure, serve_fake_openai
+from fake_openai import Answer, Body, FakeOpenAI, chat, failure, serve_fake_openai
 from magnet_clients.batch.cases import PART_CHARS, read_parts
 
 
@@ -176,7 +178,7 @@ def test_other_models_are_refused_until_redo_writes_every_session_again(
     other = endpoint(fake, MAGNET_CLIENT__MODEL="other")
     refused = run_batch(*arguments, cwd=tmp_path, environ=other)
     assert refused.returncode == 2
-    assert "model of the client" in only_error(refused)
+    assert "(model of the client served, not other)" in only_error(refused)
     assert "--redo" in refused.stderr
     old = (tmp_path / "out" / "sessions.jsonl").read_bytes()
     done = run_batch(*arguments, "--redo", cwd=tmp_path, environ=other)
@@ -190,6 +192,56 @@ def test_other_models_are_refused_until_redo_writes_every_session_again(
 def models_of(session: Mapping[str, object]) -> dict[str, object]:
     made = cast(dict[str, dict[str, dict[str, object]]], session["provenance"])
     return {role: model["model"] for role, model in made["models"].items()}
+
+
+def test_a_model_whose_name_was_wrong_is_corrected_with_the_same_command(
+    tmp_path: Path, intakes: Path, fake: FakeOpenAI
+) -> None:
+    fake.script = lambda _body: failure(404, "no such model")
+    arguments = (intakes, "-o", "out", "--turns", TURNS)
+    stopped = run_batch(*arguments, cwd=tmp_path, environ=endpoint(fake, MAGNET_LLM__MODEL="serfed"))
+    assert stopped.returncode == 1
+    assert (tmp_path / "out" / "sessions.jsonl").read_bytes() == b""
+    fake.script = converse
+    done = run_batch(*arguments, cwd=tmp_path, environ=endpoint(fake))
+    assert done.returncode == 0, done.stderr
+    sessions = read_lines(tmp_path / "out" / "sessions.jsonl")
+    assert {models_of(session)["counselor"] for session in sessions} == {"served"}
+    assert len(sessions) == 3
+    models = cast(dict[str, dict[str, object]], read_json(tmp_path / "out" / "run.json")["models"])
+    assert models["counselor"]["model"] == "served"
+
+
+def test_a_folder_in_which_nothing_is_finished_may_become_another_run(
+    tmp_path: Path, intakes: Path, fake: FakeOpenAI
+) -> None:
+    fake.script = lambda _body: failure(404, "no such model")
+    run_batch(intakes, "-o", "out", "--turns", 1, cwd=tmp_path, environ=endpoint(fake))
+    done = run_batch("bundled", "-o", "out", "--turns", 2, "--method", "cactus", "--limit", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = read_json(tmp_path / "out" / "run.json")
+    assert (run["method"], run["turns"], run["engine"]) == ("cactus", 2, "rehearsal")
+
+
+def test_flagged_answers_are_counted_in_the_summary(tmp_path: Path, intakes: Path, fake: FakeOpenAI) -> None:
+    fake.script = lambda _body: chat("")
+    arguments = (intakes, "-o", "out", "--turns", 1, "--limit", 1)
+    finished = run_batch(*arguments, cwd=tmp_path, environ=endpoint(fake))
+    assert finished.returncode == 0, finished.stderr
+    [session] = read_lines(tmp_path / "out" / "sessions.jsonl")
+    assert "1 exchange with" in finished.stdout
+    flags = re.search(r"^Flagged:   (\d+) answers \(empty (\d+).*\); magnet audit out$", finished.stdout, re.MULTILINE)
+    assert flags
+    assert int(flags[1]) == json.dumps([session["plan"], session["turns"]]).count(".empty")
+
+
+def test_a_pack_that_cannot_run_the_method_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "magnet" / "prompts" / "en", tmp_path / "pack")
+    (tmp_path / "pack" / "agents" / "reflection.md").unlink()
+    refused = run_batch("bundled", "-o", "out", "--prompts", "pack", "--limit", 1, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "reflection" in only_error(refused)
+    assert not (tmp_path / "out").exists()
 
 
 def test_redo_without_a_change_asks_no_model(tmp_path: Path, intakes: Path, fake: FakeOpenAI) -> None:
@@ -314,13 +366,18 @@ def test_an_unknown_setting_is_told_by_its_name(tmp_path: Path) -> None:
         ("bundled",),
         ("bundled", "-o", "out", "--turns", "0"),
         ("bundled", "-o", "out", "--concurrency", "many"),
+        ("bundled", "-o", "out", "--turns", "5", "--min-turns", "6"),
+        ("bundled", "-o", "out", "--seed", "-1"),
+        ("bundled", "-o", "out", "--seed", str(2**63)),
+        ("bundled", "-o", ""),
         ("bundled", "-o", "out", "--server", "http://h", "--store", "sqlite:///x"),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     refused = run_batch(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].startswith("magnet-batch: error: ")
+    assert only_error(refused).endswith("; magnet-batch --help shows the options")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_out_that_is_a_file_or_lies_in_one_is_refused(tmp_path: Path) -> None:
@@ -436,6 +493,7 @@ def test_json_prints_one_document_and_nothing_else(tmp_path: Path, intakes: Path
     document = json.loads(finished.stdout)
     assert document["sessions"] == {"total": 3, "finished": 3, "failed": 0, "skipped": 0, "not_begun": 0}
     assert document["exchanges"] == 3 * TURNS
+    assert document["flags"] == {}
     assert document["usage"]["calls"] == 3 * CALLS
     assert document["sessions_file"] == str(Path("out", "sessions.jsonl"))
     assert document["engine"] == "openai"
@@ -470,7 +528,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_repeats_no_finished_call(
     printed, said = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130
     assert printed == ""
-    assert said.splitlines()[-1] == "magnet-batch: stopped; the same command goes on from here"
+    told = r"magnet-batch: stopped with [01] of 3 sessions finished; the same command goes on from here"
+    assert re.fullmatch(told, said.splitlines()[-1])
     assert "Traceback" not in said
     in_flight = 3 * 6
     fake.script = converse

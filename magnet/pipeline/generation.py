@@ -152,7 +152,7 @@ class Jobs:
             task.cancel()
 
     async def _take_up(self, session: SessionRecord, new: NewSession, redo: bool) -> None:
-        is_same = _made_by(session) == _made_by_new(new)
+        is_same = _made_by(session) == _made_by(new)
         if redo or not is_same:
             # Whoever writes it now would go on writing into what is begun again.
             if not await self._claim(session.id):
@@ -221,20 +221,18 @@ def _check_same(session: SessionRecord, new: NewSession) -> None:
 
 
 def _check_made_alike(session: SessionRecord, new: NewSession) -> None:
-    if _made_by(session) != _made_by_new(new):
+    if _made_by(session) != _made_by(new):
         raise SessionRequestError(
             f"the session {new.id!r} was finished with other prompts, models or seed than the server has now; "
             "redo writes it again and replays what is unchanged, or choose another session_id"
         )
 
 
-def _made_by(session: SessionRecord) -> tuple[object, ...]:
+def _made_by(session: SessionRecord | NewSession) -> tuple[object, ...]:
+    """Return what decides a session's text; the judge reads it, and has no part in it."""
     made = session.provenance
-    return made.prompt_fingerprint, made.models, made.seed, session.engine
-
-
-def _made_by_new(new: NewSession) -> tuple[object, ...]:
-    return new.provenance.prompt_fingerprint, new.provenance.models, new.provenance.seed, new.engine
+    writers = {role: model for role, model in made.models.items() if role != "judge"}
+    return made.prompt_fingerprint, writers, made.seed, session.engine
 
 
 def _is_dead(owner: str) -> bool:

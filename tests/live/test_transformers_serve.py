@@ -1,6 +1,6 @@
 """A real model server that we did not write: `transformers serve` on a tiny random model.
 
-    pip install torch==2.13.0 'transformers[serving]' && python -m pytest -m live tests/live
+    pip install '.[test]' torch==2.13.0 'transformers[serving]' && python -m pytest -n0 -m live tests/live
 
 The model talks nonsense and seldom stops by itself, so most turns are cut off, asked for again, and flagged.
 """

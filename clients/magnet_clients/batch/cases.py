@@ -17,6 +17,8 @@ from magnet_clients.errors import ToolFailedError, UsageError
 PART_CHARS = 800_000
 """Longest text sent in one call: a server over HTTP takes four megabytes, and a character may have four bytes."""
 
+_ABOUT_THE_STORE = ("cannot use the store", "the store", "a PostgreSQL store")
+
 
 class Case(BaseModel):
     """One intake, as the server knows it."""
@@ -91,7 +93,9 @@ async def _send(client: Client, intakes: str, part: Part, *, check_only: bool) -
     try:
         answer = await call_tool(client, "add_intakes", arguments)
     except ToolFailedError as error:
-        raise UsageError(f"{intakes}: {error}") from error
+        # The store is no fault of the file.
+        is_of_store = str(error).startswith(_ABOUT_THE_STORE) or "another program's database" in str(error)
+        raise UsageError(str(error) if is_of_store else f"{intakes}: {error}") from error
     return _CASES.validate_python(answer["intakes"])
 
 

@@ -3,9 +3,9 @@
 import errno
 import io
 import json
-import os
 import re
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,10 +88,28 @@ class Folder:
         there = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
         if not there.is_dir():
             raise UsageError(f"{there} is a file, not a folder: choose another -o")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise UsageError(f"cannot write in {there}: permission denied; choose another -o")
+        try:
+            # Only an attempt tells the reason: permissions, a file system that is read-only, a quota.
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot write in {there}: {error.strerror}; choose another -o") from error
         if self.sessions_path.exists() and not (self.path / RUN).exists():
             raise UsageError(f"{self.path} has a {SESSIONS} but no {RUN}: choose another -o")
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is finished in the folder.
+
+        Raises:
+            UsageError: another magnet-batch is writing it.
+        """
+        with _told(self.sessions_path):
+            try:
+                with self.sessions_path.open("r+b") as file:
+                    _lock(file, self.path)
+                    return not file.read(1)
+            except FileNotFoundError:
+                return True
 
     def find_run(self) -> RunRecord | None:
         """Return the run that the folder belongs to, or None.

@@ -1,7 +1,7 @@
 """The sessions themselves: begun, followed to their end and written down, some at once."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +16,10 @@ from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.connect import call_tool, read_resource
 from magnet_clients.errors import ToolFailedError
 
-_HOPELESS = frozenset({"authentication", "model_not_found", "store"})
+_HOPELESS = frozenset({"authentication", "model_not_found", "no_credit", "store"})
 """Failures that every other session would meet too."""
 
-_SHARED = frozenset({"unreachable", "settings", "request"})
+_SHARED = frozenset({"unreachable", "endpoint_fault", "rate_limited", "settings", "request"})
 """Failures that every other session meets too if a few in a row did."""
 
 _FEW = 3
@@ -44,6 +44,24 @@ class Failure(BaseModel):
 
     kind: str
     message: str
+
+
+class Flagged(BaseModel):
+    """What the engine says is still wrong with a plan or an exchange, as `agent.problem`."""
+
+    flags: tuple[str, ...] = ()
+
+
+class Flags(BaseModel):
+    """The flags in a session's record."""
+
+    plan: Flagged | None = None
+    turns: tuple[Flagged, ...] = ()
+
+    def problems(self) -> Iterator[str]:
+        """Give the problem of each flag, without the agent."""
+        for part in (self.plan or Flagged(), *self.turns):
+            yield from (flag.rpartition(".")[2] for flag in part.flags)
 
 
 class SessionState(BaseModel):
@@ -136,7 +154,9 @@ async def _generate(batch: Batch, case: Case, session_id: str) -> None:
         with batch.servers.lend() as client:
             state = await _follow(client, batch, case, note)
             if state.status == "finished":
-                batch.folder.add_session(await read_resource(client, f"session://{session_id}"))
+                record = await read_resource(client, f"session://{session_id}")
+                batch.folder.add_session(record)
+                tally.flags.update(Flags.model_validate_json(record).problems())
     except ToolFailedError as error:
         _fail(batch, case, Failure(kind="request", message=str(error)))
     else:

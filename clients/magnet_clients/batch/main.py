@@ -10,7 +10,7 @@ from types import FrameType
 import anyio
 
 from magnet_clients.batch.options import Options, parse_options
-from magnet_clients.batch.progress import Display
+from magnet_clients.batch.progress import Display, show_finished
 from magnet_clients.batch.run import run_batch
 from magnet_clients.batch.summary import as_json, as_text
 from magnet_clients.errors import ClientError, root_of
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     try:
         return _run(options, display, environ)
     except KeyboardInterrupt:
-        display.say("stopped; the same command goes on from here")
+        far = f" with {show_finished(display.tally)} finished" if display.tally else ""
+        display.say(f"stopped{far}; the same command goes on from here")
         return 130
     except (ClientError, OSError, ExceptionGroup) as raised:
         error = root_of(raised)
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     # Told to end, we end as on Ctrl-C: the event loop cancels the run, which closes the server.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell that starts a job in the background has it ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)
 
 

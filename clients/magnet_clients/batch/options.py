@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 BUNDLED = "bundled"
 """The word that stands for the intakes that come with the server."""
@@ -51,6 +52,8 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     given = parser.parse_args(arguments)
     if given.server and (given.store or given.prompts or given.servers != 1):
         parser.error("--store, --prompts and --servers are for a server that is started here, not for --server")
+    if given.min_turns is not None and given.min_turns > given.turns:
+        parser.error(f"--min-turns {given.min_turns} is above --turns {given.turns}")
     return Options(
         intakes=given.intakes,
         out=given.out,
@@ -70,8 +73,14 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line, as every other error.
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help shows the options\n")
+
+
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="magnet-batch",
         description="Generate a counseling session for every intake of a file.",
         epilog=_EPILOG,
@@ -79,11 +88,11 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("intakes", metavar="INTAKES", help=f"intakes as JSON Lines or the paper's data.json; or the word {BUNDLED!r}")
-    add("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of this run")
+    add("-o", "--out", type=_folder, required=True, metavar="OUT", help="folder of this run")
     add("--method", default="magnet", metavar="M", help="how the counselor is written (default: magnet)")
     add("--turns", type=_number(1, 200), default=20, metavar="N", help="exchanges at most (default: 20)")
     add("--min-turns", type=_number(0, 200), metavar="N", help="exchanges before the client may end it (default: 10)")
-    add("--seed", type=int, metavar="N", help="makes the models' sampling repeatable, where they can")
+    add("--seed", type=_number(0, 2**63 - 1), metavar="N", help="makes the models' sampling repeatable, where they can")
     add("--concurrency", type=_number(1, 10_000), default=16, metavar="N", help="sessions at once (default: 16)")
     add("--limit", type=_number(1), metavar="N", help="only the first N intakes; may grow from run to run")
     add("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
@@ -102,6 +111,12 @@ def _version() -> str:
         return version("magnet-server")
     except PackageNotFoundError:
         return "(from a checkout that is not installed)"
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)
 
 
 def _number(lowest: int, highest: int | None = None) -> Callable[[str], int]:

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a line that is redrawn on a terminal, plain lines now and then elsewhere."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -27,6 +28,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
+    flags: Counter[str] = field(default_factory=Counter[str])
     started_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -51,6 +53,7 @@ class Display:
 
     def __init__(self, stream: TextIO) -> None:
         """Show it on this stream, redrawn in place if the stream is a terminal."""
+        self.tally: Tally | None = None
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._shown_at = 0.0
@@ -58,6 +61,7 @@ class Display:
 
     def update(self, tally: Tally, *, has_ended: bool = False) -> None:
         """Show how far the run is, if it is time to."""
+        self.tally = tally
         silent_s = time.monotonic() - self._shown_at
         if self._is_terminal:
             self._draw(tally)
@@ -90,16 +94,26 @@ class Display:
 
 
 def _describe(tally: Tally) -> str:
-    parts = [f"{tally.skipped + tally.finished} of {tally.total} sessions"]
+    parts = [show_finished(tally)]
     if tally.failed:
         parts.append(f"{tally.failed} failed")
     if tally.running:
         parts.append(f"{len(tally.running)} running")
     exchanges = tally.exchanges + sum(tally.running.values())
-    parts += [f"{exchanges:,} exchanges", f"{tally.calls:,} calls", show_seconds(tally.seconds)]
+    parts += [show_count(exchanges, "exchange"), show_count(tally.calls, "call"), show_seconds(tally.seconds)]
     if tally.left and (seconds := tally.seconds_left) is not None:
         parts.append(f"about {show_seconds(seconds)} left")
     return ", ".join(parts)
+
+
+def show_finished(tally: Tally) -> str:
+    """Return how many sessions are finished: `3 of 26 sessions`."""
+    return f"{tally.skipped + tally.finished} of {show_count(tally.total, 'session')}"
+
+
+def show_count(count: int, noun: str) -> str:
+    """Return a number of things: `1 exchange`, `2,000 exchanges`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def show_seconds(seconds: float) -> str:

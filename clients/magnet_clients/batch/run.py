@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from magnet_clients.batch.cases import Case, check_cases, check_readable, digest_of, store_cases
 from magnet_clients.batch.files import CountsRecord, Folder, IntakesRecord, RunRecord
@@ -16,6 +16,9 @@ from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.connect import reach_server, read_resource, start_server
 from magnet_clients.errors import UsageError
+
+_ASKED_FOR = ("method", "turns", "min_turns", "seed")
+"""What of the command line makes a run another one."""
 
 
 class About(BaseModel):
@@ -27,6 +30,7 @@ class About(BaseModel):
     prompt_fingerprint: str
     models: dict[str, dict[str, object]]
     methods: dict[str, str]
+    unusable: dict[str, str] = Field(default={}, description="Methods that the prompt pack cannot run, and why")
     notice: str
 
 
@@ -53,7 +57,7 @@ async def run_batch(options: Options, display: Display, environ: Mapping[str, st
     async with _open_servers(options, environ) as servers:
         first = servers.clients[0]
         about = About.model_validate(json.loads(await read_resource(first, "about://server")))
-        check_method(options.method, about.methods)
+        check_method(options.method, about.methods, about.unusable)
         cases = await check_cases(first, options.intakes)
         run = _take_folder(folder, _describe_run(options, about, cases), redo=options.redo)
         wanted = cases[: options.limit]
@@ -79,16 +83,18 @@ async def _open_servers(options: Options, environ: Mapping[str, str]) -> AsyncGe
         yield Servers([await stack.enter_async_context(server) for server in starting])
 
 
-def check_method(method: str, known: Mapping[str, str]) -> None:
-    """Check that the server knows the method.
+def check_method(method: str, known: Mapping[str, str], unusable: Mapping[str, str]) -> None:
+    """Check that the server knows the method, and that its prompt pack can run it.
 
     Raises:
-        UsageError: it does not; the message names the nearest one.
+        UsageError: it does not, and the message names the nearest one; or the pack cannot, and why.
     """
     if method not in known:
         near = difflib.get_close_matches(method, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the methods are {', '.join(known)}"
         raise UsageError(f"unknown method {method!r}: {hint}")
+    if reason := unusable.get(method):
+        raise UsageError(reason)
 
 
 def _describe_run(options: Options, about: About, cases: list[Case]) -> RunRecord:
@@ -101,7 +107,8 @@ def _describe_run(options: Options, about: About, cases: list[Case]) -> RunRecor
         intakes=IntakesRecord(path=options.intakes, digest=digest_of(cases), count=len(cases)),
         prompt_pack=about.prompt_pack,
         prompt_fingerprint=about.prompt_fingerprint,
-        models=about.models,
+        # The judge writes nothing, so another judge makes no other run.
+        models={role: model for role, model in about.models.items() if role != "judge"},
         engine=about.engine,
         started_at=_now(),
         notice=about.notice,
@@ -118,6 +125,11 @@ def _take_folder(folder: Folder, run: RunRecord, *, redo: bool) -> RunRecord:
     if there is None:
         folder.save_run(run)
         return run
+    if not _is_same(there, run) and folder.is_empty():
+        # Nothing is lost by making another run of it. What its store has of the old one is to be written anew.
+        run = run.model_copy(update={"is_redoing": there.is_redoing or _made_with(there) != _made_with(run)})
+        folder.save_run(run)
+        return run
     check_same_run(folder, there, run, redo=redo)
     # A redo that was cut off goes on, unless the prompts or models have changed once more since.
     begins_redo = redo and not (there.is_redoing and _made_with(there) == _made_with(run))
@@ -131,13 +143,13 @@ def _take_folder(folder: Folder, run: RunRecord, *, redo: bool) -> RunRecord:
 
 
 def check_same_run(folder: Folder, there: RunRecord, run: RunRecord, *, redo: bool) -> None:
-    """Check that two runs are one and the same; with `redo`, prompts and models may differ.
+    """Check that two runs are one and the same, in a folder with sessions; with `redo`, prompts and models may differ.
 
     Raises:
         UsageError: they differ, and in what.
     """
     other = f"{folder.path} belongs to another run"
-    for name in ("method", "turns", "min_turns", "seed"):
+    for name in _ASKED_FOR:
         old, new = getattr(there, name), getattr(run, name)
         if old != new:
             raise UsageError(f"{other} ({name.replace('_', '-')} {_show(old)}, not {_show(new)}): choose another -o")
@@ -152,6 +164,11 @@ def check_same_run(folder: Folder, there: RunRecord, run: RunRecord, *, redo: bo
     raise UsageError(f"{other} ({_difference(there, run)}): choose another -o, or write its sessions again with --redo")
 
 
+def _is_same(there: RunRecord, run: RunRecord) -> bool:
+    is_asked_alike = all(getattr(there, name) == getattr(run, name) for name in _ASKED_FOR)
+    return is_asked_alike and there.intakes.digest == run.intakes.digest and _made_with(there) == _made_with(run)
+
+
 def _made_with(run: RunRecord) -> tuple[object, ...]:
     return run.engine, run.prompt_fingerprint, run.models
 
@@ -162,13 +179,13 @@ def _difference(there: RunRecord, run: RunRecord) -> str:
     if there.prompt_fingerprint != run.prompt_fingerprint:
         return f"prompts {there.prompt_pack} {there.prompt_fingerprint}, not {run.prompt_pack} {run.prompt_fingerprint}"
     role = next(role for role in {**there.models, **run.models} if there.models.get(role) != run.models.get(role))
-    return f"model of the {role} {_show(there.models.get(role))}, not {_show(run.models.get(role))}"
+    old, new = there.models.get(role, {}), run.models.get(role, {})
+    fields = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return "; ".join(f"{name} of the {role} {_show(old.get(name))}, not {_show(new.get(name))}" for name in fields)
 
 
 def _show(value: object) -> str:
-    if value is None:
-        return "default"
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    return "default" if value is None else str(value)
 
 
 async def _generate_rest(batch: Batch, run: RunRecord, wanted: list[Case], done: set[str]) -> Outcome:

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from magnet_clients.batch.progress import show_seconds
+from magnet_clients.batch.progress import show_count, show_seconds
 from magnet_clients.batch.run import Outcome
 
 REHEARSAL = "rehearsal"
@@ -29,6 +29,7 @@ def as_json(outcome: Outcome) -> str:
         },
         "stopped": outcome.stopped.model_dump() if outcome.stopped else None,
         "exchanges": tally.exchanges,
+        "flags": dict(tally.flags.most_common()),
         "usage": {
             "calls": tally.calls,
             "prompt_tokens": tally.prompt_tokens,
@@ -53,7 +54,10 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     counts += [f"{tally.left} not begun"] if tally.left else []
     yield f"Sessions:  {', '.join(counts)} (method {run.method}, in {show_seconds(tally.seconds)})"
     if tally.finished:
-        yield f"Written:   {tally.exchanges:,} exchanges with {_usage(outcome)}"
+        yield f"Written:   {show_count(tally.exchanges, 'exchange')} with {_usage(outcome)}"
+    if flagged := tally.flags.total():
+        each = ", ".join(f"{problem} {count:,}" for problem, count in tally.flags.most_common())
+        yield f"Flagged:   {show_count(flagged, 'answer')} ({each}); magnet audit {shlex.quote(str(folder.path))}"
     yield f"Engine:    {_engine(outcome)}"
     if tally.failed:
         yield f"Failures:  {folder.failures_path}; the same command tries them again"
@@ -65,7 +69,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
 
 def _usage(outcome: Outcome) -> str:
     tally = outcome.tally
-    parts = [f"{tally.calls:,} model calls"]
+    parts = [show_count(tally.calls, "model call")]
     if outcome.run.engine != REHEARSAL:
         parts.append(f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens")
         known = f"${tally.cost_usd:,.2f}" if tally.cost_usd is not None else "cost unknown (no price is configured)"

@@ -1,0 +1,96 @@
+"""Running the steps, one command after another, until one fails."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+from magnet_clients.errors import UsageError
+from magnet_clients.reproduce.steps import Step
+
+Status: TypeAlias = Literal["planned", "done", "skipped", "failed"]
+Say: TypeAlias = Callable[[str], None]
+"""Shows a line to the person who waits."""
+
+INTERRUPTED = 130
+_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a step; `exit_status` is 0 for one that did not run."""
+
+    step: Step
+    status: Status
+    exit_status: int = 0
+
+
+def run_steps(steps: Sequence[Step], environ: Mapping[str, str], say: Say, printed: IO[str]) -> list[Result]:
+    """Run the steps in their order and return what became of each; those behind a failure stay `planned`.
+
+    `printed` takes what the commands print, where a step does not write that to a file of its own.
+
+    Raises:
+        UsageError: an output cannot be written.
+        KeyboardInterrupt: we were told to stop, and the command has ended.
+    """
+    results: list[Result] = []
+    has_failed = False
+    for number, step in enumerate(steps, 1):
+        if step.skipped or has_failed:
+            results.append(Result(step, "skipped" if step.skipped else "planned"))
+            continue
+        say(f"step {number} of {len(steps)}, {step.name}")
+        exit_status = _run(step, {**environ, **step.environ}, printed)
+        has_failed = exit_status != 0
+        results.append(Result(step, "failed" if has_failed else "done", exit_status))
+    return results
+
+
+def _run(step: Step, environ: Mapping[str, str], printed: IO[str]) -> int:
+    if step.output is None:
+        return _start(step, environ, printed)
+    new = step.output.with_name(f".{step.output.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            exit_status = _start(step, environ, file)
+        if exit_status == 0:
+            new.replace(step.output)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no folder {step.output.parent}: run the stage generate first") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {step.output}: {error.strerror}") from error
+    finally:
+        _remove(new)
+    return exit_status
+
+
+def _remove(path: Path) -> None:
+    if path.parent.is_dir():
+        path.unlink(missing_ok=True)
+
+
+def _start(step: Step, environ: Mapping[str, str], printed: IO[str]) -> int:
+    # What we have printed so far stands before what the command prints.
+    sys.stdout.flush()
+    with subprocess.Popen(  # noqa: S603 the steps are a table of our own commands
+        step.process, env=dict(environ), stdin=subprocess.DEVNULL, stdout=printed
+    ) as command:
+        try:
+            return command.wait()
+        except KeyboardInterrupt:
+            _end(command)
+            raise
+
+
+def _end(command: "subprocess.Popen[bytes]") -> None:
+    """Wait for a command that Ctrl-C has reached as well; told only to us, it is passed on, twice if need be."""
+    for insist in (command.terminate, command.kill):
+        try:
+            command.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            # Killed or not, what a command has finished is kept.
+            insist()
+    command.wait()

@@ -1,0 +1,188 @@
+"""The recipe's steps as one table: for what, which command, where its output goes, how many model calls at most."""
+
+import shlex
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from magnet_clients.errors import UsageError
+from magnet_clients.reproduce.config import Recipe
+from magnet_clients.reproduce.survey import Survey
+
+STAGES = ("generate", "evaluate", "compare", "report")
+"""What --only chooses from, in the order of a run."""
+
+STORE = "judgements.db"
+"""Where every judgement is kept. One for all methods, so that what two of them share is judged once."""
+
+REPORT, DATA, FIGURES, TABLES = "report.html", "report.json", "report.csv", "report.md"
+
+_MODULES: Mapping[str, str] = {"magnet-batch": "magnet_clients.batch", "magnet": "magnet"}
+_VOCABULARY = 128_000
+
+# Calls at opening and per exchange, the client's included. Paper: 1 + 20 × 8 for a MAGneT session of 20 exchanges.
+_CALLS: Mapping[str, tuple[int, int]] = {
+    "magnet": (1, 8),
+    "magnet-no-cbt": (0, 8),
+    "magnet-no-technique": (1, 7),
+    "magnet-no-cbt-no-technique": (0, 7),
+    "cactus": (1, 2),
+}
+_CALLS_OF_ONE_COUNSELOR = (0, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command.
+
+    `output` takes what it prints; `calls` are model calls at most; `skipped` says why it is left out, else it is "".
+    """
+
+    stage: str
+    name: str
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    output: Path | None
+    calls: int
+    skipped: str
+
+    @property
+    def process(self) -> list[str]:
+        """The command as this interpreter runs it."""
+        return [sys.executable, "-m", _MODULES[self.command[0]], *self.command[1:]]
+
+    @property
+    def line(self) -> str:
+        """The command as a person types it."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environ.items()]
+        return " ".join([*variables, shlex.join(self.command), *([f"> {self.output}"] if self.output else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Steps of one kind: one for every method that `subjects` names. `output` lies in the method's folder."""
+
+    stage: str
+    name: str
+    subjects: Callable[[Recipe], Sequence[str]]
+    command: Callable[[Recipe, str], Iterable[object]]
+    calls: Callable[[Recipe, Survey, str], int]
+    output: str | None = None
+    is_judged: bool = False
+
+
+def plan_steps(recipe: Recipe, survey: Survey, only: Collection[str]) -> list[Step]:
+    """Return the steps of these stages, in their order.
+
+    Raises:
+        UsageError: something is to be judged, and the judge has an endpoint and no model.
+    """
+    rows = [row for row in _ROWS if row.stage in only]
+    if not survey.judge and any(row.is_judged for row in rows):
+        raise UsageError("no model is named for the judge: set model under [judge], or MAGNET_JUDGE__MODEL")
+    return [step for row in rows for step in _expand(row, recipe, survey)]
+
+
+def _expand(row: _Row, recipe: Recipe, survey: Survey) -> Iterator[Step]:
+    needs_judge = row.is_judged and not survey.can_judge
+    for subject in row.subjects(recipe):
+        yield Step(
+            stage=row.stage,
+            name=row.name.format(subject=subject, other=recipe.compare_with),
+            command=tuple(map(str, row.command(recipe, subject))),
+            environ=_environ(row, recipe, subject),
+            output=recipe.out / subject / row.output if row.output else None,
+            calls=row.calls(recipe, survey, subject),
+            skipped="needs an LLM as judge" if needs_judge else "",
+        )
+
+
+def _environ(row: _Row, recipe: Recipe, subject: str) -> Mapping[str, str]:
+    # A judge's settings stay out of the writing: they are no part of how a session is made.
+    if row.stage == "generate":
+        return {**recipe.writers_environ, **recipe.environment.get(subject, {})}
+    return recipe.judges_environ if row.is_judged else {}
+
+
+def _methods(recipe: Recipe) -> Sequence[str]:
+    return recipe.methods
+
+
+def _rivals(recipe: Recipe) -> Sequence[str]:
+    return recipe.rivals
+
+
+def _all_together(_recipe: Recipe) -> Sequence[str]:
+    return [""]
+
+
+def _no_calls(_recipe: Recipe, _survey: Survey, _subject: str) -> int:
+    return 0
+
+
+def _generate(recipe: Recipe, method: str) -> Iterator[object]:
+    yield from ("magnet-batch", recipe.intakes, "-o", recipe.out / method, "--method", method)
+    yield from ("--turns", recipe.turns, "--concurrency", recipe.concurrency)
+    given = {"--min-turns": recipe.min_turns, "--seed": recipe.seed, "--limit": recipe.limit}
+    for option, value in given.items():
+        if value is not None:
+            yield from (option, value)
+
+
+def _calls_to_generate(recipe: Recipe, survey: Survey, method: str) -> int:
+    opening, exchange = _CALLS.get(method, _CALLS_OF_ONE_COUNSELOR)
+    return survey.sessions * (opening + recipe.turns * exchange)
+
+
+def _evaluate(recipe: Recipe, method: str) -> Iterator[object]:
+    run = recipe.out / method
+    yield from ("magnet", "evaluate", run, "--scales", ",".join(recipe.scales), "--repeats", recipe.repeats)
+    yield from ("-o", run / "scores.jsonl", *_judging(recipe))
+
+
+def _judging(recipe: Recipe) -> tuple[object, ...]:
+    store = f"sqlite:///{recipe.out.absolute() / STORE}"
+    return "--store", store, "--concurrency", recipe.concurrency
+
+
+def _calls_to_evaluate(recipe: Recipe, survey: Survey, method: str) -> int:
+    # What was before a session is judged from the intake alone, so the first method's answers serve them all.
+    is_first = method == recipe.methods[0]
+    stages = ((scale.per_stage, 1 + bool(scale.before and is_first)) for scale in survey.scales)
+    return survey.sessions * sum(calls * times for calls, times in stages)
+
+
+def _diversity(recipe: Recipe, method: str) -> Iterator[object]:
+    yield from ("magnet", "diversity", recipe.out / method, "--vocab-size", _VOCABULARY, "--by", "role", "--json")
+
+
+def _audit(recipe: Recipe, method: str) -> Iterator[object]:
+    yield from ("magnet", "audit", recipe.out / method, "--by", "attitude", "--json")
+
+
+def _compare(recipe: Recipe, rival: str) -> Iterator[object]:
+    run = recipe.out / rival
+    yield from ("magnet", "compare", recipe.out / recipe.compare_with, run)
+    # In the other's folder: there the report finds one file for each comparison.
+    yield from ("-o", run / "comparisons.jsonl", *_judging(recipe))
+
+
+def _calls_to_compare(_recipe: Recipe, survey: Survey, _rival: str) -> int:
+    return 2 * survey.sessions
+
+
+def _report(recipe: Recipe, _subject: str) -> Iterator[object]:
+    out = recipe.out
+    yield from ("magnet", "report", *(out / method for method in recipe.methods), "--title", recipe.title)
+    yield from ("-o", out / REPORT, "--csv", out / FIGURES, "--markdown", out / TABLES, "--json")
+
+
+_ROWS = (
+    _Row("generate", "write {subject}", _methods, _generate, _calls_to_generate),
+    _Row("evaluate", "score {subject}", _methods, _evaluate, _calls_to_evaluate, is_judged=True),
+    _Row("evaluate", "diversity of {subject}", _methods, _diversity, _no_calls, "diversity.json"),
+    _Row("evaluate", "audit of {subject}", _methods, _audit, _no_calls, "audit.json"),
+    _Row("compare", "{other} against {subject}", _rivals, _compare, _calls_to_compare, is_judged=True),
+    _Row("report", "report", _all_together, _report, _no_calls, DATA),
+)
