@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,12 @@ def anyio_backend() -> str:
 def settings(tmp_path: Path) -> Settings:
     """Settings as a machine without any configuration gives them, with the store in the test's own folder."""
     return load_settings({}, directory=tmp_path, store=f"sqlite:///{tmp_path / 'magnet.db'}")
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be interrupted, even where a shell started the tests in the background.
+
+    Such a shell has its jobs ignore Ctrl-C, and what they start inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

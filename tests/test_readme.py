@@ -61,11 +61,12 @@ def test_the_main_job_and_the_command_that_reads_its_sessions_run_as_written(tmp
     assert len(sessions) == len(read_intakes(ROOT / "examples" / "intakes.jsonl"))
     said = {turn["text"] for session in sessions for turn in json.loads(session)["dialogue"]}
     assert [text for text in excerpt() if text not in said] == []
-    assert reading
+    assert ["magnet", "sessions", "show", "runs/first"] in reading
     for words in reading:
         shown = run(words, tmp_path)
         assert shown.returncode == 0, shown.stderr
-        assert "Counselor:" in shown.stdout
+        assert ("Counselor:" in shown.stdout) == ("show" in words)
+    assert "report.html" in {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
