@@ -23,12 +23,12 @@ from typing import Literal, TypeAlias, cast, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from magnet.agents import ModelRole
+from magnet.engines import HOST, REHEARSAL
 from magnet.errors import SettingsError
 
 CONFIG_FILE = "magnet.toml"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
-REHEARSAL = "rehearsal"
 ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 Engine: TypeAlias = Literal["openai", "azure", "rehearsal"]
@@ -99,6 +99,7 @@ class ModelSettings(_Table):
     concurrency: int
     retries: int
     price: Price | None
+    is_fallback: bool = Field(default=False, description="No endpoint is configured, and nobody asked for rehearsal")
 
     @property
     def endpoint(self) -> tuple[str, str, str, str | None]:
@@ -115,8 +116,18 @@ class Settings(_Table):
 
     @property
     def engine(self) -> Engine:
-        """Who writes the counselor's side."""
+        """Who writes the counselor's side of a generated session."""
         return self.models["counselor"].engine
+
+    def writer(self, role: ModelRole) -> str:
+        """Return who answers for a role when a host asks turn by turn: the configured engine, or the host itself."""
+        model = self.models[role]
+        return HOST if model.is_fallback else model.engine
+
+    def rehearsed(self) -> "Settings":
+        """Return the settings with the rehearsal engine answering a host too, wherever no endpoint is configured."""
+        models = {role: model.model_copy(update={"is_fallback": False}) for role, model in self.models.items()}
+        return self.model_copy(update={"models": models})
 
 
 _NOT_SETTINGS = ("MAGNET_CONFIG", "MAGNET_TOKEN", "MAGNET_TEST_")
@@ -262,6 +273,7 @@ def _resolve(role: ModelRole, table: ModelTable, environ: Mapping[str, str]) -> 
         concurrency=table.concurrency or 64,
         retries=6 if table.retries is None else table.retries,
         price=table.price,
+        is_fallback=engine == REHEARSAL and table.engine != REHEARSAL,
     )
     if engine != REHEARSAL:
         needs_key = engine == "azure" or base_url == OPENAI_BASE_URL or table.api_key_env is not None

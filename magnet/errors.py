@@ -8,6 +8,7 @@
     │   ├── SessionFileError       a file, folder or store of sessions that cannot be read
     │   └── SessionRequestError    a request that the session, as it stands, cannot take
     │       └── SessionNotFoundError
+    ├── AnswerAwaitedError         the host's own model is to answer; not a failure
     ├── StoreError                 the database cannot be opened, read or written
     └── ModelError                 a model call that did not end in an answer
         ├── EndpointUnreachableError   no connection, or a timeout              (retried)

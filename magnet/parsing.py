@@ -102,6 +102,12 @@ def read_client_line(choice: Choice) -> Reading[ClientLine]:
     return Reading(ClientLine(reading.value, has_end_marker), reading.problem)
 
 
+def take_end_marker(text: str) -> ClientLine:
+    """Return a client's turn as it was written, with the end marker taken out."""
+    kept = END_MARKER.sub(" ", text)
+    return ClientLine(kept.strip() if kept != text else text, has_end_marker=kept != text)
+
+
 def read_plan(choice: Choice) -> Reading[Plan]:
     """Return the plan; its technique is matched to the twelve, whatever the case or decoration."""
     text = _unwrap_plan(drop_fence(drop_tokens(choice.text)))

@@ -37,6 +37,9 @@ async def open_runtime(
         StoreError: the store's URL is not one of a database we know.
     """
     pack = load_pack(settings.prompts)
+    if backend_factory:
+        # What it opens writes for every role, so nothing is left to a host.
+        settings = settings.rehearsed()
     async with open_models(settings, backend_factory) as models, open_store(settings.store) as store:
         studio = Studio(settings, pack, models, store)
         async with (

@@ -48,7 +48,28 @@ def test_with_nothing_configured_every_role_rehearses(load: Load) -> None:
         concurrency=64,
         retries=6,
         price=None,
+        is_fallback=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("environ", "writer"),
+    [
+        ({}, "host"),
+        ({"MAGNET_LLM__ENGINE": "rehearsal"}, "rehearsal"),
+        ({"OPENAI_API_KEY": "sk-test"}, "openai"),
+        ({"MAGNET_COUNSELOR__ENGINE": "rehearsal"}, "rehearsal"),
+    ],
+)
+def test_turn_by_turn_the_host_writes_where_no_engine_was_named(
+    load: Load, environ: dict[str, str], writer: str
+) -> None:
+    assert load(environ).writer("counselor") == writer
+
+
+def test_rehearsing_leaves_nothing_to_the_host(load: Load) -> None:
+    rehearsed = load({}).rehearsed()
+    assert {rehearsed.writer(role) for role in ROLES} == {"rehearsal"}
 
 
 def test_the_roles_start_from_the_papers_temperatures(load: Load) -> None:

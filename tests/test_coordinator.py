@@ -69,7 +69,7 @@ async def check_same(client: Client, intake_id: str, method: str, turns: int, se
 async def test_by_tools_alone_a_session_has_the_dialogue_of_a_generated_one(
     settings: Settings, intake_id: str, seed: int | None
 ) -> None:
-    async with Client(build_server(settings)) as client:
+    async with Client(build_server(settings.rehearsed())) as client:
         await check_same(client, intake_id, "magnet", 20, seed)
 
 
@@ -99,7 +99,7 @@ async def test_the_selector_and_the_five_specialists_are_asked_together(settings
 
 
 async def test_the_turns_keep_their_techniques_and_candidates(settings: Settings) -> None:
-    async with Client(build_server(settings)) as client:
+    async with Client(build_server(settings.rehearsed())) as client:
         coordinated = await coordinate(client, INTAKES[0], max_turns=2)
         generated = await generate(client, INTAKES[0], max_turns=2)
         ids = (coordinated.session_id, cast(str, generated["session_id"]))
@@ -110,13 +110,13 @@ async def test_the_turns_keep_their_techniques_and_candidates(settings: Settings
 
 
 async def test_a_method_of_one_counselor_has_nothing_to_coordinate(settings: Settings) -> None:
-    async with Client(build_server(settings)) as client:
+    async with Client(build_server(settings.rehearsed())) as client:
         with pytest.raises(UsageError, match="nothing to coordinate in the method 'cactus'"):
             await coordinate(client, INTAKES[0], method="cactus")
 
 
 async def test_an_unknown_intake_is_told_in_the_tools_words(settings: Settings) -> None:
-    async with Client(build_server(settings)) as client:
+    async with Client(build_server(settings.rehearsed())) as client:
         with pytest.raises(ToolFailedError, match=r"^no intake 'nobody'"):
             await coordinate(client, "nobody")
 
@@ -130,3 +130,9 @@ def test_as_a_script_it_prints_the_transcript(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["Counselor", "Client"] * 2
     assert "finished, ended by turn_limit" in done.stderr
+
+
+async def test_a_server_without_a_model_is_told_with_the_cure(settings: Settings) -> None:
+    async with Client(build_server(settings)) as client:
+        with pytest.raises(UsageError, match="start it with --rehearse"):
+            await coordinate(client, INTAKES[0])

@@ -95,7 +95,10 @@ def test_a_server_without_an_endpoint_imports_neither_the_web_nor_the_model_libr
 
 
 def test_a_server_without_an_endpoint_says_what_writes_instead(spoken: Spoken) -> None:
-    told = "no model endpoint is configured: the rehearsal engine, which is not a language model, writes the sessions."
+    told = (
+        "no model endpoint is configured: the host's own model writes turn by turn, and the rehearsal engine, which is "
+        "not a language model, writes the sessions of generate_session."
+    )
 
     assert told in spoken.stderr
 

@@ -212,7 +212,7 @@ NOT_THERE = {
     "session://nowhere": "no session 'nowhere'; list_sessions shows them",
     "intake://nobody": "no intake 'nobody'; list_intakes shows them",
     "technique://hypnosis": "no technique 'hypnosis'; the five are reflection, questioning, solution, ",
-    "about://us": "nothing about 'us'; read about://server",
+    "about://us": "Unknown resource: about://us",
     "nothing://none": "Unknown resource: nothing://none",
 }
 

@@ -122,7 +122,7 @@ async def test_a_case_is_played_with_another_attitude_in_the_packs_wording(clien
 @pytest.mark.parametrize("tool", ["start_session", "generate_session"])
 async def test_a_session_that_cannot_be_is_refused_with_the_cure(client: Client, tool: str) -> None:
     broken = {key: value for key, value in OWN_CASE.items() if key != "opening"}
-    one_of_two = "give intake_id (list_intakes shows them) or intake, one of the two"
+    one_of_two = "give intake_id (list_intakes shows them, e.g. grief-tomasz-neutral) or intake, one of the two"
 
     assert await refuse(client, tool) == one_of_two
     assert await refuse(client, tool, intake_id=INTAKE, intake=OWN_CASE) == one_of_two

@@ -51,6 +51,8 @@ async def test_each_specialist_answers_from_the_stored_dialogue(client: Client, 
     assert all(bundled_intakes()[INTAKE].opening.client in request.values["dialogue"] for request in model.calls)
     assert {tool: reply.data for tool, reply in replies.items()} == {
         tool: {
+            "status": "written",
+            "brief": None,
             "technique": technique,
             "text": replies[tool].text,
             "flags": [],
@@ -132,7 +134,7 @@ async def test_an_unusable_answer_is_asked_for_three_times_then_given_with_its_f
 
 
 async def test_the_rehearsal_engine_says_what_it_is_not(settings: Settings, era: str) -> None:
-    async with connect(settings, None, era) as client:
+    async with connect(settings.rehearsed(), None, era) as client:
         reply = await call(client, "reflect", dialogue=OPENING)
 
     assert reply.data["engine"] == "rehearsal"

@@ -54,6 +54,8 @@ async def test_a_session_is_composed_from_the_chosen_candidates(client: Client, 
     assert (shown["reflection"], shown["solution"]) == (CANDIDATES["reflection"], "(none)")
     assert shown["techniques"] == "Reflection"
     assert reply.data == {
+        "status": "written",
+        "brief": None,
         "role": "counselor",
         "text": reply.text,
         "flags": [],

@@ -74,7 +74,7 @@ async def coordinate(
     """Run a session to its end, turn by turn, and return it.
 
     Raises:
-        UsageError: the method has nothing to coordinate.
+        UsageError: the method has nothing to coordinate, or the server no model to write with.
         ToolFailedError: a tool refused, or a model gave no answer; the session stays as it stands.
     """
     needs = METHODS.get(method)
@@ -84,7 +84,7 @@ async def coordinate(
     state = _State.model_validate(await call_tool(client, "start_session", begin))
     session = {"session_id": state.session_id}
     if needs.plan:
-        await call_tool(client, "plan_session", session)
+        await _ask_agent(client, "plan_session", session)
     while state.status == "running":
         await _speak_as_counselor(client, session, needs)
         state = await _speak_as_client(client, session)
@@ -92,16 +92,30 @@ async def coordinate(
     return CoordinatedSession(ended.session_id, ended.status, ended.ended_by, ended.dialogue)
 
 
+async def _ask_agent(client: Client, tool: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return what an agent's tool wrote.
+
+    Raises:
+        UsageError: the server has no model, and would have us write it.
+    """
+    answer = await call_tool(client, tool, arguments)
+    if answer.get("status") == "brief":
+        raise UsageError(
+            "the server has no model to write turn by turn: configure an endpoint there, or start it with --rehearse"
+        )
+    return answer
+
+
 async def _speak_as_counselor(client: Client, session: Mapping[str, object], needs: Needs) -> None:
     chosen: list[str] = []
     candidates: dict[str, object] = {}
 
     async def choose() -> None:
-        selected = await call_tool(client, "select_techniques", session)
+        selected = await _ask_agent(client, "select_techniques", session)
         chosen.extend(_TECHNIQUES.validate_python(selected["techniques"]))
 
     async def ask(specialist: str) -> None:
-        suggested = await call_tool(client, specialist, session)
+        suggested = await _ask_agent(client, specialist, session)
         candidates[str(suggested["technique"])] = suggested["text"]
 
     # None of the six reads what another answers, so they are asked together.
@@ -111,12 +125,12 @@ async def _speak_as_counselor(client: Client, session: Mapping[str, object], nee
         for specialist in SPECIALISTS:
             group.start_soon(ask, specialist)
     trace = {"candidates": candidates, "techniques": chosen or None}
-    composed = await call_tool(client, "compose_response", {**session, **trace})
+    composed = await _ask_agent(client, "compose_response", {**session, **trace})
     await call_tool(client, "add_turn", {**session, "role": "counselor", "text": composed["text"], **trace})
 
 
 async def _speak_as_client(client: Client, session: Mapping[str, object]) -> _State:
-    said = await call_tool(client, "simulate_client", session)
+    said = await _ask_agent(client, "simulate_client", session)
     turn = {"role": "client", "text": said["text"], "ends_session": said["ends_session"]}
     return _State.model_validate(await call_tool(client, "add_turn", {**session, **turn}))
 
@@ -143,7 +157,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 async def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> CoordinatedSession:
     server = cast(str | None, options.server)
     token = cast(str | None, options.token) or environ.get("MAGNET_TOKEN")
-    opened = reach_server(server, token) if server else start_server([], environ)
+    opened = reach_server(server, token) if server else start_server(["--rehearse"], environ)
     async with opened as client:
         return await coordinate(
             client, options.intake_id, method=options.method, max_turns=options.turns, seed=options.seed

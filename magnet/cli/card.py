@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from magnet import __version__
 from magnet.cli.output import count
+from magnet.engines import REHEARSAL, is_written_by
 from magnet.notices import NOTICE
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ def render_card(name: str, layout: str, tally: Tally) -> str:
 
 
 def _rehearsal_warning(tally: Tally) -> tuple[str, ...]:
-    from magnet.config import REHEARSAL
-
-    rehearsed = tally.engines[REHEARSAL]
+    rehearsed = sum(number for engine, number in tally.engines.items() if is_written_by(REHEARSAL, engine))
     if not rehearsed:
         return ()
     warning = f"**{count(rehearsed, 'session')} came from the rehearsal engine, which is not a language model:** "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from magnet.cli.commands import Command, Subparsers, add_command, add_group
 from magnet.cli.output import count, render_table, write_json, write_text
+from magnet.engines import REHEARSAL, is_written_by
 from magnet.notices import NOTICE, REHEARSAL_NOTICE
 
 if TYPE_CHECKING:
@@ -96,7 +97,6 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _head(session: "SessionRecord") -> Iterator[str]:
-    from magnet.config import REHEARSAL
     from magnet.dialogue import count_exchanges
 
     ended = f" ({session.ended_by})" if session.ended_by else ""
@@ -105,7 +105,7 @@ def _head(session: "SessionRecord") -> Iterator[str]:
         f"method {session.method}, client {session.intake_id} ({session.attitude}), engine {session.engine}"
     )
     yield NOTICE
-    if session.engine == REHEARSAL:
+    if is_written_by(REHEARSAL, session.engine):
         yield REHEARSAL_NOTICE
     if session.error:
         yield f"Error ({session.error.kind}): {session.error.message}"

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from magnet.concurrency import settle, unwrap
-from magnet.config import REHEARSAL, ModelSettings
+from magnet.config import ModelSettings
+from magnet.engines import REHEARSAL
 from magnet.errors import (
     AuthenticationFailedError,
     EndpointUnreachableError,

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from magnet.concurrency import settle, unwrap
-from magnet.config import REHEARSAL, ModelSettings, show_address
+from magnet.config import ModelSettings, show_address
+from magnet.engines import REHEARSAL
 from magnet.errors import (
     AuthenticationFailedError,
     ContextLengthError,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from magnet.agents import ModelRole
 from magnet.config import ModelSettings, Settings
+from magnet.engines import HOST
 from magnet.llm import Backend, Completion
 
 
@@ -15,6 +16,8 @@ class Models:
 
     settings: Mapping[ModelRole, ModelSettings]
     backends: Mapping[ModelRole, Backend]
+    host_roles: frozenset[ModelRole] = frozenset()
+    """The roles that the host's own model answers for."""
 
     def price(self, role: ModelRole, completion: Completion) -> float | None:
         """Return what a call cost in US dollars, or None where the role has no price."""
@@ -26,6 +29,15 @@ class Models:
         fresh = usage.prompt_tokens - usage.cached_prompt_tokens
         dollars = fresh * price.prompt + usage.cached_prompt_tokens * cached_price
         return (dollars + usage.completion_tokens * price.completion) / 1_000_000
+
+    def with_host(self, host: Backend) -> "Models":
+        """Return the models with the host's own in place of every role that has no endpoint."""
+        roles: frozenset[ModelRole] = frozenset(role for role, model in self.settings.items() if model.is_fallback)
+        own: dict[ModelRole, ModelSettings] = {
+            role: self.settings[role].model_copy(update={"model": HOST}) for role in roles
+        }
+        backends: dict[ModelRole, Backend] = dict.fromkeys(roles, host)
+        return Models({**self.settings, **own}, {**self.backends, **backends}, roles)
 
 
 BackendFactory = Callable[[ModelSettings], AbstractAsyncContextManager[Backend]]

@@ -1,7 +1,6 @@
 """Many sessions at once: jobs that belong to the store, so that a client that goes away or a crash loses nothing."""
 
 import asyncio
-import dataclasses
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
+from magnet.engines import HOST, is_written_by
 from magnet.errors import MagnetError, SessionRequestError
 from magnet.pipeline.session import run_session
 from magnet.pipeline.sessions import SessionPlan, new_session
@@ -51,7 +51,7 @@ class Jobs:
             SessionRequestError: the id belongs to a session of another intake, method or length, or to one that
                 was finished, or is being made by another process, with other prompts or models.
         """
-        new = dataclasses.replace(new_session(self._studio, wanted), is_generated=True)
+        new = new_session(self._studio, wanted, is_generated=True)
         async with self._one_at_a_time(new.id):
             session = await self._studio.store.find_session(new.id)
             if session is None:
@@ -152,6 +152,10 @@ class Jobs:
             task.cancel()
 
     async def _take_up(self, session: SessionRecord, new: NewSession, redo: bool) -> None:
+        if is_written_by(HOST, session.engine):
+            raise SessionRequestError(
+                f"the session {session.id!r} is written by its host turn by turn; choose another session_id"
+            )
         is_same = _made_by(session) == _made_by(new)
         if redo or not is_same:
             # Whoever writes it now would go on writing into what is begun again.

@@ -61,8 +61,6 @@ async def run_session(studio: Studio, session_id: str, known: Mapping[str, Compl
     if ending is not None:
         # It was stopped after its last message, and taken up again.
         await studio.store.set_ended(session_id, "finished", ending)
-    if ending is not None:
-        await studio.store.set_ended(session_id, "finished", ending)
     while ending is None:
         message, has_end_marker = await write_message(studio, session, team)
         said = UtteranceRecord(role=message.role, text=message.text)

@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from magnet.dialogue import Dialogue, Role, count_exchanges, next_speaker
+from magnet.engines import join_engines
 from magnet.errors import SessionRequestError
 from magnet.intakes import Attitude, Intake
 from magnet.parsing import ClientLine
@@ -39,8 +40,8 @@ class SessionPlan:
     session_id: str | None = None
 
 
-def new_session(studio: Studio, wanted: SessionPlan) -> NewSession:
-    """Return the session to keep.
+def new_session(studio: Studio, wanted: SessionPlan, *, is_generated: bool) -> NewSession:
+    """Return the session to keep; one that is not generated is driven by a host or a person.
 
     Raises:
         SessionRequestError: unknown method.
@@ -51,10 +52,11 @@ def new_session(studio: Studio, wanted: SessionPlan) -> NewSession:
         id=wanted.session_id or f"{wanted.intake.id[:100]}-{secrets.token_hex(4)}",
         intake=wanted.intake,
         method=wanted.method,
-        engine=studio.settings.engine,
+        engine=studio.engine(is_generated=is_generated),
         max_turns=wanted.max_turns,
         min_turns=min(wanted.min_turns, wanted.max_turns),
-        provenance=studio.provenance(wanted.seed),
+        provenance=studio.provenance(wanted.seed, is_generated=is_generated),
+        is_generated=is_generated,
     )
 
 
@@ -64,7 +66,7 @@ async def start_session(studio: Studio, wanted: SessionPlan) -> SessionRecord:
     Raises:
         SessionRequestError: unknown method, or the id is taken.
     """
-    new = new_session(studio, wanted)
+    new = new_session(studio, wanted, is_generated=False)
     await studio.store.create_session(new, opening_messages(wanted.intake))
     return await studio.store.get_session(new.id)
 
@@ -169,10 +171,10 @@ async def branch_session(
         id=f"{session.id[:100]}-{secrets.token_hex(4)}",
         intake=with_attitude(session.intake, attitude),
         method=session.method,
-        engine=studio.settings.engine,
+        engine=join_engines(session.engine, studio.engine(is_generated=False)),
         max_turns=max(session.max_turns, keep + 1),
         min_turns=session.min_turns,
-        provenance=studio.provenance(session.provenance.seed),
+        provenance=studio.provenance(session.provenance.seed, is_generated=False),
         parent_id=session.id,
         root_id=session.scope,
     )

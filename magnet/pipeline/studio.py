@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from magnet import __version__
+from magnet.agents import ModelRole
 from magnet.config import ROLES, Settings
+from magnet.engines import HOST
 from magnet.errors import IntakeError
 from magnet.intake_files import bundled_intakes
 from magnet.intakes import Intake
@@ -46,13 +48,13 @@ class Studio:
         plan = Plan(session.plan.technique, session.plan.text) if session.plan else None
         return Scene(self.case_for(session), plan, session.utterances)
 
-    def provenance(self, seed: int | None) -> ProvenanceRecord:
+    def engine(self, *, is_generated: bool) -> str:
+        """Return who writes the counselor's side of a session that begins now: generated here, or driven by a host."""
+        return self.settings.engine if is_generated else self.settings.writer("counselor")
+
+    def provenance(self, seed: int | None, *, is_generated: bool = True) -> ProvenanceRecord:
         """Return what makes a session that begins now."""
-        models = {
-            role: ModelRecord(model=model.model, temperature=model.temperature, max_tokens=model.max_tokens)
-            for role in ROLES
-            for model in (self.settings.models[role],)
-        }
+        models = {role: self._model_record(role, is_generated=is_generated) for role in ROLES}
         return ProvenanceRecord(
             version=__version__,
             prompt_pack=self.pack.name,
@@ -61,6 +63,12 @@ class Studio:
             seed=seed,
             created_at=now(),
         )
+
+    def _model_record(self, role: ModelRole, *, is_generated: bool) -> ModelRecord:
+        if not is_generated and self.settings.writer(role) == HOST:
+            return ModelRecord(model=HOST, temperature=None, max_tokens=None)
+        model = self.settings.models[role]
+        return ModelRecord(model=model.model, temperature=model.temperature, max_tokens=model.max_tokens)
 
     async def find_intake(self, intake_id: str) -> Intake:
         """Return a stored or bundled intake.

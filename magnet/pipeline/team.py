@@ -1,5 +1,6 @@
 """Asking one agent: fill its prompt, call its model, read the answer, ask again when the answer is unusable."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Team:
     wrap: Callable[[ModelRole, Backend], Backend] = lambda _, backend: backend
     seed: int | None = None
 
+    def with_host(self, host: Backend) -> "Team":
+        """Return the team in which the host's own model writes for every role that has no endpoint."""
+        return dataclasses.replace(self, models=self.models.with_host(host))
+
     async def ask(
         self,
         agent: Agent,
@@ -73,7 +78,9 @@ class Team:
         backend = self.wrap(agent.role, self.models.backends[agent.role])
         readings: list[Reading[T]] = []
         first_take = (place.take - 1) * ATTEMPTS + 1
-        for take in range(first_take, first_take + ATTEMPTS):
+        # The host reads the flags of its own answer, and asks for another take where it wants one.
+        attempts = 1 if agent.role in self.models.host_roles else ATTEMPTS
+        for take in range(first_take, first_take + attempts):
             request = Request(
                 agent=agent.name,
                 messages=messages,
@@ -89,10 +96,11 @@ class Team:
             if readings[-1].problem is None:
                 break
         best = min(readings, key=lambda reading: PROBLEMS_BY_BADNESS.index(reading.problem))
-        return Answer(best.value, _flags(agent.name, best.problem))
+        return Answer(best.value, flags_of(agent.name, best.problem))
 
 
-def _flags(agent: str, problem: Problem | None) -> tuple[str, ...]:
+def flags_of(agent: str, problem: Problem | None) -> tuple[str, ...]:
+    """Return what is wrong with an agent's answer, as an `Answer` carries it."""
     return (f"{agent}.{problem}",) if problem else ()
 
 

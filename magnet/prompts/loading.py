@@ -62,9 +62,18 @@ def load_pack(folder: Path | None) -> Pack:
     )
 
 
+def load_prompts(folder: Path) -> Mapping[str, Prompt]:
+    """Return the Markdown prompts below a folder, by file name.
+
+    Raises:
+        PromptError: one is malformed.
+    """
+    return {path.stem: _load_prompt(path) for path in sorted(folder.rglob("*.md")) if path.stem.lower() != "readme"}
+
+
 def _load_markdown_pack(folder: Path, name: str) -> Pack:
     paths = sorted(folder.rglob("*.md"))
-    prompts = {path.stem: _load_prompt(path) for path in paths if path.stem.lower() != "readme"}
+    prompts = load_prompts(folder)
     if not prompts:
         raise PromptError(f"the prompt pack {folder} holds no prompts (*.md, or the paper's agent_*.txt)")
     attitudes = folder / "attitudes.toml"

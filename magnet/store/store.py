@@ -17,6 +17,7 @@ from magnet.intakes import Intake
 from magnet.llm import Completion
 from magnet.records import Ending, ErrorRecord, PlanRecord, SessionRecord, SessionSummary, Status
 from magnet.store import schema
+from magnet.store.changes import Changes
 from magnet.store.database import Database, open_database
 from magnet.store.rows import (
     NewSession,
@@ -35,13 +36,14 @@ MAX_LIST = 500
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions a listing gives; None leaves a field open. `after` is the id that the last page ended with."""
+    """Which sessions a listing gives; None leaves a field open. `after` is the id the last page ended with."""
 
     status: Status | None = None
     method: str | None = None
     intake_id: str | None = None
     after: str = ""
     limit: int = 50
+    prefix: str = ""
 
 
 def now() -> str:
@@ -55,6 +57,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         """Keep everything in this database."""
         self._database = database
+        self.changes = Changes()
         dialect = postgresql if database.url.startswith("postgresql") else sqlite
         self._insert = dialect.insert
         self._insert_call: Insert = dialect.insert(schema.calls).on_conflict_do_nothing()
@@ -117,6 +120,7 @@ class Store:
             await connection.execute(self._insert_message, rows)
 
         await self._database.write(work)
+        self.changes.tell(new.id, len(rows))
 
     async def get_session(self, session_id: str) -> SessionRecord:
         """Return a session as it stands.
@@ -151,6 +155,8 @@ class Store:
         count = select(func.count()).where(schema.messages.c.session_id == sessions.c.id).scalar_subquery()
         columns = [column for column in sessions.c if column.name not in ("intake", "plan", "provenance", "error")]
         query = select(*columns, count.label("messages")).where(sessions.c.id > wanted.after).order_by(sessions.c.id)
+        if wanted.prefix:
+            query = query.where(sessions.c.id.startswith(wanted.prefix, autoescape=True))
         for name in ("status", "method", "intake_id"):
             if value := getattr(wanted, name):
                 query = query.where(sessions.c[name] == value)
@@ -160,6 +166,7 @@ class Store:
     async def set_plan(self, session_id: str, plan: PlanRecord) -> None:
         """Keep the session's plan."""
         await self._update(session_id, {"plan": plan.model_dump(mode="json")})
+        self.changes.tell(session_id)
 
     async def append_message(self, session_id: str, message: StoredMessage) -> None:
         """Add the next message of a generated session; returns when it is committed.
@@ -167,6 +174,7 @@ class Store:
         Only the owner of the claim writes here, so a message that is there already is the same one.
         """
         await self._database.append(self._insert_message_once, message.row(session_id))
+        self.changes.tell(session_id, message.position + 1)
 
     async def append_last_message(self, session_id: str, message: StoredMessage, ended_by: Ending) -> None:
         """Add the message that ends a generated session, and end it, in one transaction."""
@@ -176,6 +184,7 @@ class Store:
             await connection.execute(_end(session_id, "finished", ended_by))
 
         await self._database.write(work)
+        self.changes.tell(session_id, message.position + 1)
 
     async def add_message(self, session_id: str, message: StoredMessage, ended_by: Ending | None) -> None:
         """Add a message of a session that a host or a person drives, unless another got in first; `ended_by` ends it.
@@ -197,6 +206,7 @@ class Store:
                 await connection.execute(_end(session_id, "finished", ended_by))
 
         await self._database.write(work)
+        self.changes.tell(session_id, message.position + 1)
 
     async def set_ended(
         self, session_id: str, status: Status, ended_by: Ending, error: ErrorRecord | None = None
@@ -208,6 +218,7 @@ class Store:
             await connection.execute(statement)
 
         await self._database.write(work)
+        self.changes.tell(session_id)
 
     async def restart(self, new: NewSession, opening: Iterable[StoredMessage]) -> None:
         """Begin a session again under its id; its finished calls stay and are replayed where nothing changed."""
@@ -221,6 +232,7 @@ class Store:
             await connection.execute(self._insert_message, rows)
 
         await self._database.write(work)
+        self.changes.tell(session_id, len(rows))
 
     async def reopen(self, session_id: str) -> None:
         """Mark a session that is not finished as running and as generated; its dialogue is untouched.

@@ -11,7 +11,8 @@ from typing import NoReturn
 import anyio
 
 from magnet import __version__
-from magnet.config import REHEARSAL, Settings, load_settings
+from magnet.config import Settings, load_settings
+from magnet.engines import HOST, REHEARSAL
 from magnet.errors import MagnetError, SettingsError
 from magnet.prompts.loading import load_pack
 
@@ -32,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = load_settings(store=options.store, prompts=options.prompts)
+        if options.rehearse:
+            settings = settings.rehearsed()
         # A pack that cannot be loaded is told here, in one line, not inside the protocol.
         load_pack(settings.prompts)
         if settings.engine == REHEARSAL:
-            _say(
-                "no model endpoint is configured: the rehearsal engine, which is not a language model, writes the "
-                "sessions. Set OPENAI_API_KEY, or OPENAI_BASE_URL and MAGNET_LLM__MODEL, to use a model."
-            )
+            _say(_describe_engine(settings))
         return _serve(settings, options)
     except (MagnetError, ExceptionGroup) as raised:
         error = _find_foreseen(raised)
@@ -48,6 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def _describe_engine(settings: Settings) -> str:
+    alone = "the rehearsal engine, which is not a language model, writes"
+    by_host = f"the host's own model writes turn by turn, and {alone} the sessions of generate_session"
+    writer = by_host if settings.writer("counselor") == HOST else f"{alone} the sessions"
+    return (
+        f"no model endpoint is configured: {writer}. Set OPENAI_API_KEY, or OPENAI_BASE_URL and MAGNET_LLM__MODEL, to "
+        "use a model."
+    )
 
 
 def _find_foreseen(raised: MagnetError | ExceptionGroup[Exception]) -> MagnetError | None:
@@ -144,6 +154,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a further name that clients reach this server by, e.g. magnet.example.org (http); may be repeated",
     )
     parser.add_argument("--store", metavar="URL", help="where sessions are kept, e.g. sqlite:///magnet.db")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="without an endpoint, let the rehearsal engine write turn by turn too, not the host's own model",
+    )
     parser.add_argument("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
     parser.add_argument("--token", default=os.environ.get("MAGNET_TOKEN"), help="bearer token clients must send (http)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the bearer token (http)")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.resources import FunctionResource
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
@@ -70,6 +71,18 @@ def register_resources(server: Server) -> None:
         if name not in known:
             raise ResourceNotFoundError(f"no scale {name!r}; the scales are {', '.join(known)}")
         return known[name].model_dump_json()
+
+    for each in bundled_scales().values():
+        server.add_resource(
+            FunctionResource(
+                uri=f"scale://{each.name}",
+                name=each.name,
+                title=each.title,
+                description=f"Items, questions and anchors of {each.instrument}",
+                mime_type="application/json",
+                fn=each.model_dump_json,
+            )
+        )
 
 
 async def evaluate_session(

@@ -9,14 +9,19 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ResourceLink, TextContent, ToolAnnotations
+from mcp_types.version import is_version_at_least
 from pydantic import BaseModel, ValidationError, create_model
 
+from magnet.agents import ModelRole
 from magnet.errors import MagnetError
 from magnet.runtime import Runtime
 from magnet_tools.argument_errors import explain_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# From this revision on, a question to the host travels in the answer to its own request.
+_INPUT_REQUIRED = "2026-07-28"
 
 Server: TypeAlias = MCPServer[Runtime]
 # The second parameter is the transport's request, of a type the SDK leaves open; no tool looks at it.
@@ -74,7 +79,7 @@ def make_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, an
     """
     description = " ".join((function.__doc__ or "").split("\n\n", 1)[0].split())
     tool = ExplainingTool.from_function(
-        _tell_errors(function), title=title, description=description, annotations=annotations
+        tell_errors(function), title=title, description=description, annotations=annotations
     )
     arguments = tool.fn_metadata.arg_model
     tool.fn_metadata.arg_model = create_model(
@@ -84,7 +89,9 @@ def make_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, an
     return tool
 
 
-def _tell_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def tell_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Return the function with what the engine raises on purpose raised as a `ToolError` with its text."""
+
     @functools.wraps(function)
     async def told(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -107,9 +114,17 @@ def runtime_of(ctx: Ctx) -> Runtime:
     return ctx.request_context.lifespan_context
 
 
-def engine_of(ctx: Ctx) -> str:
-    """Return who writes the counselor's side."""
-    return runtime_of(ctx).studio.settings.engine
+def writer_of(ctx: Ctx, role: ModelRole) -> str:
+    """Return who answers for a role: the configured engine, or the host itself."""
+    return runtime_of(ctx).studio.settings.writer(role)
+
+
+def can_ask(ctx: Ctx) -> bool:
+    """Tell whether a question to the host would reach it on this connection."""
+    version = ctx.protocol_version
+    if version is None:
+        return False
+    return is_version_at_least(version, _INPUT_REQUIRED) or ctx.session.can_send_request
 
 
 def session_link(session_id: str) -> ResourceLink:

@@ -1,22 +1,28 @@
 """Resources: sessions, intakes and techniques by URI, and what this server is."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.resources import FunctionResource
 
-from magnet.agents import TECHNIQUE_TITLES, Technique
+from magnet.agents import Technique
 from magnet.errors import MagnetError
 from magnet.notices import NOTICE
 from magnet.pipeline.variants import METHODS, find_problem
+from magnet.runtime import Runtime
 from magnet_tools.registry import Ctx, Server, runtime_of
 
 JSON = "application/json"
+MARKDOWN = "text/markdown"
 
 
-def register(server: Server) -> None:
-    """Add the resources to the server."""
+def register(server: Server, runtime: Callable[[], Runtime]) -> None:
+    """Add the resources to the server; `runtime` gives what its lifespan opened."""
     _register_records(server)
-    _register_guides(server)
+    _register_techniques(server, runtime)
+    _register_about(server, runtime)
 
 
 def _register_records(server: Server) -> None:
@@ -38,26 +44,48 @@ def _register_records(server: Server) -> None:
             raise ResourceNotFoundError(str(error)) from error
 
 
-def _register_guides(server: Server) -> None:
-    @server.resource("technique://{name}", title="Technique", mime_type="text/markdown")
-    async def technique(name: str, ctx: Ctx) -> str:  # pyright: ignore[reportUnusedFunction] registered above
+def _register_techniques(server: Server, runtime: Callable[[], Runtime]) -> None:
+    def describe(name: Technique) -> str:
+        prompt = runtime().studio.pack.get(name.value)
+        parts = "\n\n".join(template for _, template in prompt.templates)
+        return f"# {name.title}\n\n{parts}\n"
+
+    @server.resource("technique://{name}", title="Technique", mime_type=MARKDOWN)
+    def technique(name: str) -> str:  # pyright: ignore[reportUnusedFunction] registered above
         """One of the five techniques: the instruction its specialist works from."""
         if name not in set(Technique):
             raise ResourceNotFoundError(f"no technique {name!r}; the five are {', '.join(Technique)}")
-        prompt = runtime_of(ctx).studio.pack.get(name)
-        parts = "\n\n".join(template for _, template in prompt.templates)
-        return f"# {TECHNIQUE_TITLES[Technique(name)]}\n\n{parts}\n"
+        return describe(Technique(name))
 
-    # A template with one name, since the SDK gives the running server only to templates.
-    @server.resource("about://{name}", title="About this server", mime_type=JSON)
-    async def about(name: str, ctx: Ctx) -> str:  # pyright: ignore[reportUnusedFunction] registered above
-        """`about://server`: version, engine, models, prompt pack and methods that a session begun now is made with."""
-        if name != "server":
-            raise ResourceNotFoundError(f"nothing about {name!r}; read about://server")
-        studio = runtime_of(ctx).studio
+    # Each by its own URI too, since some hosts show only what the list names.
+    for each in Technique:
+        server.add_resource(
+            FunctionResource(
+                uri=f"technique://{each.value}",
+                name=each.value,
+                title=each.title,
+                description=f"The instruction that the {each.title} specialist works from",
+                mime_type=MARKDOWN,
+                fn=partial(describe, each),
+            )
+        )
+
+
+def _register_about(server: Server, runtime: Callable[[], Runtime]) -> None:
+    @server.resource("about://server", title="About this server", mime_type=JSON)
+    async def about() -> str:  # pyright: ignore[reportUnusedFunction] registered above
+        """Version, engine, models, prompt pack and methods that a session begun now is made with."""
+        studio = runtime().studio
         made_with = studio.provenance(None).model_dump(mode="json", exclude={"seed", "created_at", "finished_at"})
         methods = {method.name: method.summary for method in METHODS.values()}
         unusable = {method.name: reason for method in METHODS.values() if (reason := find_problem(method, studio.pack))}
         return json.dumps(
-            {"engine": studio.settings.engine, **made_with, "methods": methods, "unusable": unusable, "notice": NOTICE}
+            {
+                "engine": studio.settings.engine,
+                "turn_engine": studio.settings.writer("counselor"),
+                **made_with,
+                "methods": methods,
+                "unusable": unusable,
+                "notice": NOTICE,
+            }
         )

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
 from magnet.agents import Technique
-from magnet.config import REHEARSAL
 from magnet.dialogue import Role, count_exchanges, next_speaker
+from magnet.engines import REHEARSAL, is_written_by
 from magnet.evaluation.audit import audit_session
 from magnet.notices import NOTICE, REHEARSAL_NOTICE
 from magnet.records import (
@@ -21,62 +22,64 @@ from magnet.records import (
     UsageRecord,
     UtteranceRecord,
 )
+from magnet_tools.briefs import Brief
 
 MAX_FINDINGS = 20
 """Most findings of an audit that one result shows."""
 
 
-class CandidateResult(BaseModel):
+class AgentResult(BaseModel):
+    """What an agent wrote; or, where no model is configured, the brief for the host's own model to write it from."""
+
+    status: Literal["written", "brief"] = "written"
+    brief: Brief | None = Field(default=None, description="With status brief: write what it asks, do what it says then")
+    flags: list[str] = Field(
+        default_factory=list[str], description="What is wrong with the text, empty when nothing is"
+    )
+    engine: str
+    session_id: str | None
+
+    def as_brief(self, brief: Brief) -> Self:
+        """Return the result of an agent whose answer the host is to write."""
+        return self.model_copy(update={"status": "brief", "brief": brief})
+
+
+class CandidateResult(AgentResult):
     """One specialist's suggestion for the next counselor turn."""
 
     technique: Technique
-    text: str
-    flags: list[str] = Field(description="What is wrong with the text, empty when nothing is")
-    engine: str
-    session_id: str | None
+    text: str | None = Field(default=None, description="Null with status brief")
 
 
-class PlanResult(BaseModel):
+class PlanResult(AgentResult):
     """The CBT plan of a session."""
 
-    technique: str | None = Field(description="One of the twelve CBT techniques; null where none was named")
-    plan: str
-    flags: list[str]
-    engine: str
-    session_id: str | None
+    technique: str | None = Field(default=None, description="One of the twelve CBT techniques; null for none named")
+    plan: str | None = Field(default=None, description="Null with status brief")
 
 
-class SelectionResult(BaseModel):
+class SelectionResult(AgentResult):
     """The techniques chosen for the next counselor turn."""
 
-    techniques: list[Technique]
-    flags: list[str]
-    engine: str
-    session_id: str | None
+    techniques: list[Technique] = Field(default_factory=list[Technique], description="Empty with status brief")
 
 
-class UtteranceResult(BaseModel):
+class UtteranceResult(AgentResult):
     """One written turn."""
 
     role: Role
-    text: str
-    flags: list[str]
-    engine: str
-    session_id: str | None
+    text: str | None = Field(default=None, description="Null with status brief")
     ends_session: bool = Field(
         default=False, description="Whether the client wants to end here; hand it on to add_turn"
     )
 
 
-class CounselorTurnResult(BaseModel):
+class CounselorTurnResult(AgentResult):
     """A whole counselor turn with its trace."""
 
-    text: str
-    techniques: list[Technique]
-    candidates: dict[Technique, str]
-    flags: list[str]
-    engine: str
-    session_id: str | None
+    text: str | None = Field(default=None, description="Null with status brief")
+    techniques: list[Technique] = Field(default_factory=list[Technique])
+    candidates: dict[Technique, str] = Field(default_factory=dict[Technique, str])
     is_added: bool = Field(description="Whether the turn now stands in the session")
 
 
@@ -233,7 +236,7 @@ def session_text(shown: SessionResult, note: str = "") -> str:
     elif shown.next_speaker:
         lines.append(f"Next: the {shown.next_speaker}.")
     lines.append(shown.notice)
-    if shown.engine == REHEARSAL:
+    if is_written_by(REHEARSAL, shown.engine):
         lines.append(REHEARSAL_NOTICE)
     if shown.plan:
         lines.append(f"\nPlan ({shown.plan.technique or 'no technique named'}):\n{shown.plan.text}")
@@ -261,6 +264,6 @@ def _trace_lines(turns: Iterable[TurnRecord]) -> Iterable[str]:
 def flagged(text: str, flags: Iterable[str], engine: str) -> str:
     """Return a written text with what has to be said about it."""
     notes = [f"Flagged: {', '.join(flags)}"] if flags else []
-    if engine == REHEARSAL:
+    if is_written_by(REHEARSAL, engine):
         notes.append(REHEARSAL_NOTICE)
     return "\n\n".join([text, *notes])

@@ -1,6 +1,6 @@
 """The MCP server: every tool and resource over one runtime."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import TypeAlias
@@ -8,6 +8,7 @@ from typing import TypeAlias
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver.tools import Tool
 
 from magnet import __version__
@@ -16,13 +17,16 @@ from magnet.llm.models import BackendFactory
 from magnet.runtime import Runtime, open_runtime
 from magnet_tools import (
     comparison_tools,
+    completions,
     evaluation_tools,
+    guides,
     library_tools,
     resources,
     session_tools,
     technique_tools,
     turn_tools,
 )
+from magnet_tools.events import SessionEvents
 from magnet_tools.registry import Server
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
@@ -36,10 +40,23 @@ has ended; session://{id} is the whole record.
 Turn by turn: start_session; plan_session; then for each counselor turn select_techniques and the five specialists \
 (reflect, question, suggest_solution, normalize, psychoeducate), compose_response, add_turn; for each client turn \
 simulate_client, add_turn. counselor_turn does a whole counselor turn at once.
+A result with status brief means that no model is configured: write what it asks yourself, in that role, and do what \
+its last line says.
 To explore: branch_session copies a session up to an exchange, counselor_turn takes techniques, and `take` asks for \
 another answer.
 To judge: get_session with trace, evaluate_session (CTRS, WAI, PANAS) and compare_methods start the work and are \
 called again until it is done."""
+
+
+# The same for every connection, for as long as the server runs; a new version is a new server.
+_SAME_FOR_ALL = CacheHint(ttl_ms=3_600_000, scope="public")
+_CACHE_HINTS: Mapping[CacheableMethod, CacheHint] = {
+    "tools/list": _SAME_FOR_ALL,
+    "prompts/list": _SAME_FOR_ALL,
+    "resources/list": _SAME_FOR_ALL,
+    "resources/templates/list": _SAME_FOR_ALL,
+    "server/discover": _SAME_FOR_ALL,
+}
 
 
 @cache
@@ -63,10 +80,20 @@ def build_server(
     that something else holds open, such as a web app that shares it.
     """
 
+    events = SessionEvents()
+    # What the lifespan opened, for the handlers that the SDK gives no context.
+    opened: list[Runtime] = []
+
     @asynccontextmanager
     async def lifespan(_: MCPServer[Runtime]) -> AsyncGenerator[Runtime, None]:
         async with opener() if opener else open_runtime(settings, backend_factory) as runtime:
-            yield runtime
+            stop = runtime.studio.store.changes.subscribe(events.note)
+            opened.append(runtime)
+            try:
+                yield runtime
+            finally:
+                opened.remove(runtime)
+                stop()
 
     server: Server = MCPServer(
         "magnet",
@@ -78,7 +105,11 @@ def build_server(
         token_verifier=token_verifier,
         tools=list(_all_tools()),
         log_level="WARNING",
+        cache_hints=_CACHE_HINTS,
+        subscriptions=events,
     )
-    resources.register(server)
+    resources.register(server, lambda: opened[-1])
+    guides.register(server)
+    completions.register(server, lambda: opened[-1])
     evaluation_tools.register_resources(server)
     return server

@@ -9,9 +9,7 @@ from pydantic import Field
 from magnet.agents import Technique
 from magnet.dialogue import Role
 from magnet.errors import SessionRequestError
-from magnet.intake_files import parse_intake
-from magnet.intakes import Attitude, Intake
-from magnet.parsing import ClientLine
+from magnet.parsing import ClientLine, take_end_marker
 from magnet.pipeline import sessions
 from magnet.pipeline.sessions import MAX_TURNS, MAX_UTTERANCE_CHARS, MIN_TURNS, SessionPlan
 from magnet.pipeline.variants import DEFAULT_METHOD
@@ -33,6 +31,8 @@ from magnet_tools.arguments import (
     read_text,
     unique,
 )
+from magnet_tools.cases import Chosen, MaybeIntake, find_case
+from magnet_tools.following import follow
 from magnet_tools.registry import (
     GENERATES,
     READS,
@@ -68,16 +68,18 @@ def build_tools() -> list[Tool]:
 async def start_session(
     ctx: Ctx,
     intake_id: MaybeIntakeId = None,
-    intake: Annotated[dict[str, object] | None, Field(description="A case of your own, instead of intake_id")] = None,
+    intake: MaybeIntake = None,
     attitude: MaybeAttitude = None,
     method: MethodName = DEFAULT_METHOD,
     max_turns: MaxTurns = MAX_TURNS,
     min_turns: MinTurns = MIN_TURNS,
     seed: Seed = None,
     session_id: NewSessionId = None,
+    *,
+    choice: Chosen,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Start a session that you or the host drive turn by turn; it opens with the case's opening exchange."""
-    chosen = await _find_intake(ctx, intake_id, intake, attitude)
+    chosen = await find_case(ctx, intake_id, intake, attitude, choice)
     wanted = SessionPlan(chosen, method, seed, max_turns, min_turns, session_id)
     return _show(await sessions.start_session(runtime_of(ctx).studio, wanted))
 
@@ -103,7 +105,9 @@ async def add_turn(
         raise SessionRequestError("techniques and candidates go with a counselor's turn; leave them out of a client's")
     if speaker is not Role.CLIENT and ends_session:
         raise SessionRequestError("only the client ends a session; cancel_session stops one at any point")
-    line = ClientLine(read_text(text), ends_session)
+    # A host that writes from the client's brief may leave the marker in.
+    line = take_end_marker(text) if speaker is Role.CLIENT else ClientLine(text, has_end_marker=False)
+    line = ClientLine(read_text(line.text), has_end_marker=ends_session or line.has_end_marker)
     message = StoredMessage(
         position=len(session.dialogue),
         role=speaker,
@@ -112,7 +116,7 @@ async def add_turn(
         candidates=candidates.by_technique() if candidates else None,
         flags=sessions.client_flags(session, line, ()),
     )
-    grown = await sessions.add_turn(studio, session, message, has_end_marker=ends_session)
+    grown = await sessions.add_turn(studio, session, message, has_end_marker=line.has_end_marker)
     early = f"The client may not end before exchange {grown.min_turns}: the session goes on." if message.flags else ""
     return _show(grown, with_dialogue=False, note=early)
 
@@ -127,7 +131,7 @@ async def get_session(
     session, is_written = await _look(ctx, session_id)
     # A session that nobody generates would not end however long one waits.
     if wait_seconds and is_written:
-        await runtime_of(ctx).jobs.wait(session_id, wait_seconds)
+        await follow(ctx, session, wait_seconds)
         session, is_written = await _look(ctx, session_id)
     return _show(session, with_trace=trace, note=FOLLOW if is_written else "")
 
@@ -174,7 +178,7 @@ async def branch_session(
 async def generate_session(
     ctx: Ctx,
     intake_id: MaybeIntakeId = None,
-    intake: Annotated[dict[str, object] | None, Field(description="A case of your own, instead of intake_id")] = None,
+    intake: MaybeIntake = None,
     attitude: MaybeAttitude = None,
     method: MethodName = DEFAULT_METHOD,
     max_turns: MaxTurns = MAX_TURNS,
@@ -183,28 +187,19 @@ async def generate_session(
     session_id: NewSessionId = None,
     wait_seconds: WaitSeconds = 0,
     redo: Annotated[bool, Field(description="Write a finished session again; unchanged calls are replayed")] = False,
+    *,
+    choice: Chosen,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Generate a whole session in the background and return its session_id at once; get_session follows it."""
-    chosen = await _find_intake(ctx, intake_id, intake, attitude)
+    chosen = await find_case(ctx, intake_id, intake, attitude, choice)
     wanted = SessionPlan(chosen, method, seed, max_turns, min_turns, session_id)
     jobs = runtime_of(ctx).jobs
     session = await jobs.generate(wanted, redo=redo)
     if wait_seconds and session.status == "running":
-        await jobs.wait(session.id, wait_seconds)
+        await follow(ctx, session, wait_seconds)
     session, is_written = await _look(ctx, session.id)
     is_whole = session.status == "finished" and wait_seconds > 0
     return _show(session, with_dialogue=is_whole, note=FOLLOW if is_written else "")
-
-
-async def _find_intake(
-    ctx: Ctx, intake_id: str | None, intake: dict[str, object] | None, attitude: Attitude | None
-) -> Intake:
-    if (intake_id is None) == (intake is None):
-        raise SessionRequestError("give intake_id (list_intakes shows them) or intake, one of the two")
-    studio = runtime_of(ctx).studio
-    if intake_id is None:
-        return sessions.with_attitude(parse_intake(intake, 1), attitude)
-    return sessions.with_attitude(await studio.find_intake(intake_id), attitude)
 
 
 async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:

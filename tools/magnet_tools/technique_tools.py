@@ -1,19 +1,24 @@
 """The agents that prepare a counselor turn, as tools: five specialists, planner, technique selector."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
+from pydantic import Field
 
 from magnet.agents import Technique
 from magnet.dialogue import Role
 from magnet.errors import SessionRequestError
-from magnet.pipeline.sessions import check_running
-from magnet.pipeline.studio import Studio
+from magnet.llm import Choice
+from magnet.parsing import Plan, read_plan
+from magnet.pipeline.sessions import check_running, check_unclaimed
+from magnet.pipeline.team import Answer, flags_of
 from magnet.pipeline.turn import make_plan, suggest
 from magnet.pipeline.turn import select_techniques as choose_techniques
 from magnet.pipeline.variants import DEFAULT_METHOD, get_method
-from magnet.records import PlanRecord
+from magnet.records import PlanRecord, SessionRecord
 from magnet_tools.arguments import (
     MaybeClient,
     MaybeDialogue,
@@ -21,93 +26,141 @@ from magnet_tools.arguments import (
     MaybeSessionId,
     Source,
     Take,
+    check_text,
     check_turn_of,
     find_source,
 )
-from magnet_tools.registry import ASKS_MODEL, WRITES_ONCE, Ctx, engine_of, make_tool, result, runtime_of
+from magnet_tools.briefs import Brief, brief_text
+from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by
+from magnet_tools.registry import ASKS_MODEL, WRITES_ONCE, Ctx, make_tool, result, runtime_of, writer_of
 from magnet_tools.results import CandidateResult, PlanResult, SelectionResult, flagged
+
+
+@dataclass(frozen=True, slots=True)
+class Specialist:
+    """A specialist's tool: its name, its title and what a model is told of it."""
+
+    technique: Technique
+    tool: str
+    title: str
+    description: str
+
+
+SPECIALISTS = (
+    Specialist(
+        Technique.REFLECTION,
+        "reflect",
+        "Reflect",
+        "Suggest the next counselor turn as a reflection: give back the client's content, feeling and meaning.",
+    ),
+    Specialist(
+        Technique.QUESTIONING,
+        "question",
+        "Question",
+        "Suggest the next counselor turn as an open question that explores feelings, events or another view.",
+    ),
+    Specialist(
+        Technique.SOLUTION,
+        "suggest_solution",
+        "Suggest a solution",
+        "Suggest the next counselor turn as solution provision: one small, concrete step found with the client.",
+    ),
+    Specialist(
+        Technique.NORMALIZATION,
+        "normalize",
+        "Normalize",
+        "Suggest the next counselor turn as normalization: the reaction is understandable, without making it small.",
+    ),
+    Specialist(
+        Technique.PSYCHOEDUCATION,
+        "psychoeducate",
+        "Psycho-educate",
+        "Suggest the next counselor turn as psycho-education: a short explanation tied to the client's own example.",
+    ),
+)
 
 
 def build_tools() -> list[Tool]:
     """Return the tools of the agents that prepare a counselor turn."""
     return [
-        make_tool(reflect, "Reflect", ASKS_MODEL),
-        make_tool(question, "Question", ASKS_MODEL),
-        make_tool(suggest_solution, "Suggest a solution", ASKS_MODEL),
-        make_tool(normalize, "Normalize", ASKS_MODEL),
-        make_tool(psychoeducate, "Psycho-educate", ASKS_MODEL),
+        *(make_tool(_make_specialist(specialist), specialist.title, ASKS_MODEL) for specialist in SPECIALISTS),
         make_tool(plan_session, "Plan the session", WRITES_ONCE),
         make_tool(select_techniques, "Select techniques", ASKS_MODEL),
     ]
 
 
-async def reflect(
-    ctx: Ctx,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, CandidateResult]:
-    """Suggest the next counselor turn as a reflection: give back the client's content, feeling and meaning."""
-    return await _suggest(ctx, Technique.REFLECTION, await find_source(ctx, session_id, dialogue, take, client))
+def _make_specialist(specialist: Specialist) -> Callable[..., Awaitable[CallToolResult]]:
+    technique = specialist.technique
+
+    async def find(
+        ctx: Ctx, session_id: MaybeSessionId, dialogue: MaybeDialogue, client: MaybeClient, take: Take
+    ) -> Asking[str]:
+        source = await find_source(ctx, session_id, dialogue, take, client)
+        check_turn_of(source, Role.COUNSELOR)
+        scene = source.scene
+        return Asking(
+            role="counselor",
+            source=source,
+            ask=lambda team: suggest(team, technique, scene.case, scene.dialogue, source.place),
+            then=_then_candidate(technique, session_id),
+        )
+
+    async def suggest_turn(
+        ctx: Ctx,
+        session_id: MaybeSessionId = None,
+        dialogue: MaybeDialogue = None,
+        client: MaybeClient = None,
+        take: Take = 1,
+        *,
+        sampled: Annotated[Sampled, sampled_by(find)],
+    ) -> Annotated[CallToolResult, CandidateResult]:
+        asking = await find(ctx, session_id, dialogue, client, take)
+        answer = await answer_or_brief(ctx, asking, sampled)
+        shown = CandidateResult(technique=technique, engine=writer_of(ctx, "counselor"), session_id=session_id)
+        if isinstance(answer, Brief):
+            return result(shown.as_brief(answer), brief_text(answer))
+        written = shown.model_copy(update={"text": answer.value, "flags": list(answer.flags)})
+        return result(written, flagged(answer.value, answer.flags, shown.engine))
+
+    suggest_turn.__name__ = specialist.tool
+    suggest_turn.__doc__ = specialist.description
+    return suggest_turn
 
 
-async def question(
-    ctx: Ctx,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, CandidateResult]:
-    """Suggest the next counselor turn as an open question that explores feelings, events or another view."""
-    return await _suggest(ctx, Technique.QUESTIONING, await find_source(ctx, session_id, dialogue, take, client))
-
-
-async def suggest_solution(
-    ctx: Ctx,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, CandidateResult]:
-    """Suggest the next counselor turn as solution provision: one small, concrete step found with the client."""
-    return await _suggest(ctx, Technique.SOLUTION, await find_source(ctx, session_id, dialogue, take, client))
-
-
-async def normalize(
-    ctx: Ctx,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, CandidateResult]:
-    """Suggest the next counselor turn as normalization: the reaction is understandable, without making it small."""
-    return await _suggest(ctx, Technique.NORMALIZATION, await find_source(ctx, session_id, dialogue, take, client))
-
-
-async def psychoeducate(
-    ctx: Ctx,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, CandidateResult]:
-    """Suggest the next counselor turn as psycho-education: a short explanation tied to the client's own example."""
-    return await _suggest(ctx, Technique.PSYCHOEDUCATION, await find_source(ctx, session_id, dialogue, take, client))
-
-
-async def _suggest(ctx: Ctx, technique: Technique, source: Source) -> CallToolResult:
-    check_turn_of(source, Role.COUNSELOR)
-    answer = await suggest(source.team, technique, source.scene.case, source.scene.dialogue, source.place)
-    engine = engine_of(ctx)
-    shown = CandidateResult(
-        technique=technique,
-        text=answer.value,
-        flags=list(answer.flags),
-        engine=engine,
-        session_id=source.session.id if source.session else None,
+def _then_candidate(technique: Technique, session_id: str | None) -> str:
+    kept = (
+        f" If it is to be said as it is, call add_turn with session_id {session_id}, role counselor, your text as text "
+        f'and techniques ["{technique}"].'
+        if session_id
+        else ""
     )
-    return result(shown, flagged(answer.value, answer.flags, engine))
+    return f"give your text to compose_response as candidates.{technique}, beside the other specialists'.{kept}"
+
+
+async def _planning(
+    ctx: Ctx, session_id: MaybeSessionId, dialogue: MaybeDialogue, client: MaybeClient, take: Take
+) -> Asking[Plan]:
+    source = await find_source(ctx, session_id, dialogue, take, client)
+    session = source.session
+    if session is not None and session.plan is not None and take == 1:
+        kept = session.plan
+        return Asking("counselor", source, lambda _: _kept(kept), "")
+    method = get_method(session.method if session else DEFAULT_METHOD)
+    if method.planner is None:
+        raise SessionRequestError(f"the method {method.name!r} has no plan; compose the turn without one")
+    if session:
+        check_running(session)
+    prompt = method.planner
+    then = (
+        f"call plan_session again with session_id {session_id} and all of your answer as plan: the session keeps it."
+        if session_id
+        else "give all of your answer as plan to select_techniques."
+    )
+    return Asking("counselor", source, lambda team: make_plan(team, prompt, source.scene.case, source.place), then)
+
+
+async def _kept(plan: PlanRecord) -> Answer[Plan]:
+    return Answer(Plan(plan.technique, plan.text), plan.flags)
 
 
 async def plan_session(
@@ -115,34 +168,77 @@ async def plan_session(
     session_id: MaybeSessionId = None,
     dialogue: MaybeDialogue = None,
     client: MaybeClient = None,
+    plan: Annotated[
+        str | None, Field(description="A plan of your own for the session to keep, in the form that the brief asks for")
+    ] = None,
     take: Take = 1,
+    *,
+    sampled: Annotated[Sampled, sampled_by(_planning)],
 ) -> Annotated[CallToolResult, PlanResult]:
     """Make the CBT plan of a session, once, at its opening; the session keeps it and gives it from then on."""
-    source = await find_source(ctx, session_id, dialogue, take, client)
-    if source.session is not None and source.session.plan is not None and take == 1:
-        plan = source.session.plan
+    engine = writer_of(ctx, "counselor")
+    if plan is not None:
+        answer = await _read_own_plan(ctx, session_id, plan)
     else:
-        plan = await _make_plan(runtime_of(ctx).studio, source)
-    engine = engine_of(ctx)
+        asking = await _planning(ctx, session_id, dialogue, client, take)
+        found = await answer_or_brief(ctx, asking, sampled)
+        if isinstance(found, Brief):
+            return result(PlanResult(engine=engine, session_id=session_id).as_brief(found), brief_text(found))
+        answer = found
+    made = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
+    if session_id is not None:
+        await _keep_plan(ctx, session_id, made)
     shown = PlanResult(
-        technique=plan.technique, plan=plan.text, flags=list(plan.flags), engine=engine, session_id=session_id
+        technique=made.technique, plan=made.text, flags=list(made.flags), engine=engine, session_id=session_id
     )
-    text = f"CBT technique: {plan.technique or 'none named'}\nCounseling plan:\n{plan.text}"
-    return result(shown, flagged(text, plan.flags, engine))
+    text = f"CBT technique: {made.technique or 'none named'}\nCounseling plan:\n{made.text}"
+    return result(shown, flagged(text, made.flags, engine))
 
 
-async def _make_plan(studio: Studio, source: Source) -> PlanRecord:
-    session = source.session
-    method = get_method(session.method if session else DEFAULT_METHOD)
-    if method.planner is None:
-        raise SessionRequestError(f"the method {method.name!r} has no plan; compose the turn without one")
-    if session:
-        check_running(session)
-    answer = await make_plan(source.team, method.planner, source.scene.case, source.place)
-    plan = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
-    if session:
-        await studio.store.set_plan(session.id, plan)
-    return plan
+async def _read_own_plan(ctx: Ctx, session_id: str | None, plan: str) -> Answer[Plan]:
+    if session_id is None:
+        raise SessionRequestError("plan goes with session_id: a session keeps it (start_session makes one)")
+    studio = runtime_of(ctx).studio
+    session = await studio.store.get_session(session_id)
+    if get_method(session.method).planner is None:
+        raise SessionRequestError(f"the method {session.method!r} has no plan; compose the turn without one")
+    check_running(session)
+    await check_unclaimed(studio, session)
+    reading = read_plan(Choice(check_text(plan, "plan")))
+    return Answer(reading.value, flags_of("planner", reading.problem))
+
+
+async def _keep_plan(ctx: Ctx, session_id: str, plan: PlanRecord) -> None:
+    store = runtime_of(ctx).studio.store
+    session: SessionRecord = await store.get_session(session_id)
+    if session.plan != plan:
+        await store.set_plan(session_id, plan)
+
+
+async def _selecting(
+    ctx: Ctx, session_id: MaybeSessionId, dialogue: MaybeDialogue, plan: MaybePlan, take: Take
+) -> Asking[tuple[Technique, ...]]:
+    source = await find_source(ctx, session_id, dialogue, take, plan=plan)
+    check_turn_of(source, Role.COUNSELOR)
+    scene, prompt = source.scene, _selector_prompt(source)
+    return Asking(
+        role="technique",
+        source=source,
+        ask=lambda team: choose_techniques(team, prompt, scene.plan, scene.dialogue, source.place),
+        then="ask the specialists for their candidates (reflect, question, suggest_solution, normalize, "
+        "psychoeducate), then call compose_response with the candidates and the names you chose as techniques.",
+    )
+
+
+def _selector_prompt(source: Source) -> str:
+    if source.session is None:
+        return "technique_selector" if source.scene.plan else "technique_selector_no_cbt"
+    prompt = get_method(source.session.method).selector
+    if prompt is None:
+        raise SessionRequestError(f"the method {source.session.method!r} selects no techniques")
+    if prompt == "technique_selector" and source.scene.plan is None:
+        raise SessionRequestError("the technique selector reads the plan: call plan_session first")
+    return prompt
 
 
 async def select_techniques(
@@ -151,22 +247,14 @@ async def select_techniques(
     dialogue: MaybeDialogue = None,
     plan: MaybePlan = None,
     take: Take = 1,
+    *,
+    sampled: Annotated[Sampled, sampled_by(_selecting)],
 ) -> Annotated[CallToolResult, SelectionResult]:
     """Choose which of the five techniques the next counselor turn should use, from the plan and the dialogue."""
-    source = await find_source(ctx, session_id, dialogue, take, plan=plan)
-    check_turn_of(source, Role.COUNSELOR)
-    scene = source.scene
-    if source.session:
-        prompt = get_method(source.session.method).selector
-        if prompt is None:
-            raise SessionRequestError(f"the method {source.session.method!r} selects no techniques")
-    else:
-        prompt = "technique_selector" if scene.plan else "technique_selector_no_cbt"
-    if prompt == "technique_selector" and scene.plan is None:
-        raise SessionRequestError("the technique selector reads the plan: call plan_session first")
-    answer = await choose_techniques(source.team, prompt, scene.plan, scene.dialogue, source.place)
-    engine = engine_of(ctx)
-    shown = SelectionResult(
-        techniques=list(answer.value), flags=list(answer.flags), engine=engine, session_id=session_id
-    )
-    return result(shown, flagged(", ".join(t.title for t in answer.value), answer.flags, engine))
+    asking = await _selecting(ctx, session_id, dialogue, plan, take)
+    answer = await answer_or_brief(ctx, asking, sampled)
+    shown = SelectionResult(engine=writer_of(ctx, "technique"), session_id=session_id)
+    if isinstance(answer, Brief):
+        return result(shown.as_brief(answer), brief_text(answer))
+    written = shown.model_copy(update={"techniques": list(answer.value), "flags": list(answer.flags)})
+    return result(written, flagged(", ".join(t.title for t in answer.value), answer.flags, shown.engine))

@@ -1,5 +1,6 @@
 """The agents that write a turn, as tools: composer, simulated client, and the whole counselor turn."""
 
+import dataclasses
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
@@ -9,6 +10,8 @@ from pydantic import Field
 from magnet.agents import Technique
 from magnet.dialogue import Role
 from magnet.errors import SessionRequestError
+from magnet.llm.host import AnswerAwaitedError, HostModel
+from magnet.parsing import ClientLine
 from magnet.pipeline.session import plan_session as plan_stored_session
 from magnet.pipeline.session import write_message
 from magnet.pipeline.sessions import add_turn, check_running, check_unclaimed, client_flags
@@ -30,8 +33,11 @@ from magnet_tools.arguments import (
     find_source,
     unique,
 )
-from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, engine_of, make_tool, result, runtime_of, session_link
+from magnet_tools.briefs import Brief, brief_text
+from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by
+from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, make_tool, result, runtime_of, session_link, writer_of
 from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
+from magnet_tools.turn_briefs import brief_turn
 
 
 def build_tools() -> list[Tool]:
@@ -43,17 +49,16 @@ def build_tools() -> list[Tool]:
     ]
 
 
-async def compose_response(
+async def _composing(
     ctx: Ctx,
-    candidates: Annotated[CandidatesArgument, Field(description="The specialists' suggestions, by technique")],
-    techniques: Techniques = None,
-    session_id: MaybeSessionId = None,
-    dialogue: MaybeDialogue = None,
-    client: MaybeClient = None,
-    plan: MaybePlan = None,
-    take: Take = 1,
-) -> Annotated[CallToolResult, UtteranceResult]:
-    """Weave the specialists' candidates for the chosen techniques into one counselor turn; add_turn then keeps it."""
+    candidates: CandidatesArgument,
+    techniques: Techniques,
+    session_id: MaybeSessionId,
+    dialogue: MaybeDialogue,
+    client: MaybeClient,
+    plan: MaybePlan,
+    take: Take,
+) -> Asking[str]:
     source = await find_source(ctx, session_id, dialogue, take, client, plan)
     check_turn_of(source, Role.COUNSELOR)
     chosen = unique(techniques)
@@ -64,13 +69,41 @@ async def compose_response(
         raise SessionRequestError(f"candidates has no text for the chosen {missing[0]!r}: ask that specialist first")
     method = _composing_method(source, chosen, runtime_of(ctx).studio.pack)
     # The prompt shows all five; one that was not asked for is shown as such rather than left out.
-    shown = {technique: given.get(technique, "(none)") for technique in Technique}
-    answer = await compose(source.team, method, source.scene.values, CounselorTurn("", chosen, shown), source.place)
-    engine = engine_of(ctx)
-    structured = UtteranceResult(
-        role=Role.COUNSELOR, text=answer.value, flags=list(answer.flags), engine=engine, session_id=session_id
+    turn = CounselorTurn("", chosen, {technique: given.get(technique, "(none)") for technique in Technique})
+    return Asking(
+        role="counselor",
+        source=source,
+        ask=lambda team: compose(team, method, source.scene.values, turn, source.place),
+        then=_then_add(Role.COUNSELOR, session_id, "your text as text, and the same techniques and candidates"),
     )
-    return result(structured, flagged(answer.value, answer.flags, engine))
+
+
+def _then_add(role: Role, session_id: str | None, what: str) -> str:
+    if session_id is None:
+        return f"that is the {role.value}'s next turn; start_session keeps a dialogue for you, if you want one kept."
+    return f"call add_turn with session_id {session_id}, role {role.value}, {what}."
+
+
+async def compose_response(
+    ctx: Ctx,
+    candidates: Annotated[CandidatesArgument, Field(description="The specialists' suggestions, by technique")],
+    techniques: Techniques = None,
+    session_id: MaybeSessionId = None,
+    dialogue: MaybeDialogue = None,
+    client: MaybeClient = None,
+    plan: MaybePlan = None,
+    take: Take = 1,
+    *,
+    sampled: Annotated[Sampled, sampled_by(_composing)],
+) -> Annotated[CallToolResult, UtteranceResult]:
+    """Weave the specialists' candidates for the chosen techniques into one counselor turn; add_turn then keeps it."""
+    asking = await _composing(ctx, candidates, techniques, session_id, dialogue, client, plan, take)
+    answer = await answer_or_brief(ctx, asking, sampled)
+    shown = UtteranceResult(role=Role.COUNSELOR, engine=writer_of(ctx, "counselor"), session_id=session_id)
+    if isinstance(answer, Brief):
+        return result(shown.as_brief(answer), brief_text(answer))
+    written = shown.model_copy(update={"text": answer.value, "flags": list(answer.flags)})
+    return result(written, flagged(answer.value, answer.flags, shown.engine))
 
 
 def _composing_method(source: Source, chosen: tuple[Technique, ...], pack: Pack) -> Method:
@@ -91,30 +124,41 @@ def _composing_method(source: Source, chosen: tuple[Technique, ...], pack: Pack)
     return method
 
 
+async def _playing_client(
+    ctx: Ctx, session_id: MaybeSessionId, dialogue: MaybeDialogue, client: MaybeClient, take: Take
+) -> Asking[ClientLine]:
+    source = await find_source(ctx, session_id, dialogue, take, client)
+    check_turn_of(source, Role.CLIENT)
+    scene = source.scene
+    return Asking(
+        role="client",
+        source=source,
+        ask=lambda team: write_client_turn(team, scene.case, scene.dialogue, source.place),
+        then=_then_add(Role.CLIENT, session_id, "your text as text, and ends_session true where it ends the session"),
+    )
+
+
 async def simulate_client(
     ctx: Ctx,
     session_id: MaybeSessionId = None,
     dialogue: MaybeDialogue = None,
     client: MaybeClient = None,
     take: Take = 1,
+    *,
+    sampled: Annotated[Sampled, sampled_by(_playing_client)],
 ) -> Annotated[CallToolResult, UtteranceResult]:
     """Write the simulated client's next turn, in the case's attitude; add_turn then keeps it."""
-    source = await find_source(ctx, session_id, dialogue, take, client)
-    check_turn_of(source, Role.CLIENT)
-    answer = await write_client_turn(source.team, source.scene.case, source.scene.dialogue, source.place)
+    asking = await _playing_client(ctx, session_id, dialogue, client, take)
+    answer = await answer_or_brief(ctx, asking, sampled)
+    engine, session = writer_of(ctx, "client"), asking.source.session
+    shown = UtteranceResult(role=Role.CLIENT, engine=engine, session_id=session_id)
+    if isinstance(answer, Brief):
+        return result(shown.as_brief(answer), brief_text(answer))
     line = answer.value
-    flags = client_flags(source.session, line, answer.flags) if source.session else answer.flags
-    engine = engine_of(ctx)
-    shown = UtteranceResult(
-        role=Role.CLIENT,
-        text=line.text,
-        flags=list(flags),
-        engine=engine,
-        session_id=session_id,
-        ends_session=line.has_end_marker,
-    )
+    flags = client_flags(session, line, answer.flags) if session else answer.flags
+    written = shown.model_copy(update={"text": line.text, "flags": list(flags), "ends_session": line.has_end_marker})
     ends = "\n\nThe client wants to end the session here." if line.has_end_marker else ""
-    return result(shown, flagged(line.text + ends, flags, engine))
+    return result(written, flagged(line.text + ends, flags, engine))
 
 
 async def counselor_turn(
@@ -132,11 +176,18 @@ async def counselor_turn(
     check_turn_of(source, Role.COUNSELOR)
     forced = unique(techniques)
     studio = runtime_of(ctx).studio
-    if source.session:
-        turn = await _turn_of_session(studio, source.session, source, forced, add=add)
-    else:
-        turn = await _turn_of_dialogue(studio, source, forced)
-    engine = engine_of(ctx)
+    engine = writer_of(ctx, "counselor")
+    host = HostModel()
+    source = dataclasses.replace(source, team=source.team.with_host(host))
+    try:
+        if source.session:
+            turn = await _turn_of_session(studio, source.session, source, forced, add=add)
+        else:
+            turn = await _turn_of_dialogue(studio, source, forced)
+    except AnswerAwaitedError:
+        brief = await brief_turn(source, host.asked, forced)
+        shown = CounselorTurnResult(engine=engine, session_id=session_id, is_added=False)
+        return result(shown.as_brief(brief), brief_text(brief))
     shown = CounselorTurnResult(
         text=turn.text,
         techniques=list(turn.techniques),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from magnet import __version__
-from magnet.config import REHEARSAL
+from magnet.engines import REHEARSAL, is_written_by
 from magnet.evaluation.diversity import DiversityOptions
 from magnet.evaluation.report.corpora import Evidence, gather_evidence
 from magnet.evaluation.report.document import Document
@@ -95,6 +95,6 @@ def _notices(evidence: Evidence) -> list[str]:
     notices = [NOTICE]
     if evidence.scores or evidence.comparisons:
         notices.append(_LLM_RATED)
-    if any(REHEARSAL in corpus.origins.engines for corpus in evidence.corpora):
+    if any(is_written_by(REHEARSAL, engine) for corpus in evidence.corpora for engine in corpus.origins.engines):
         notices.append(_REHEARSAL)
     return notices

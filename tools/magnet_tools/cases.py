@@ -1,0 +1,97 @@
+"""Which case a session starts from: named, given whole, or chosen by the person where the host can ask them."""
+
+from typing import Annotated, Literal, TypeAlias, cast
+
+from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
+from pydantic import BaseModel, Field
+from pydantic.config import JsonDict
+
+from magnet.errors import SessionRequestError
+from magnet.intake_files import bundled_intakes, parse_intake
+from magnet.intakes import Attitude, Intake, IntakeForm
+from magnet.pipeline import sessions
+from magnet_tools.arguments import MaybeAttitude, MaybeIntakeId
+from magnet_tools.registry import Ctx, can_ask, runtime_of
+
+MaybeIntake: TypeAlias = Annotated[
+    dict[str, object] | None, Field(description="A case of your own, instead of intake_id")
+]
+
+_QUESTION = "Which client should the session be with, and how should they take to counseling?"
+
+
+def _list_clients(schema: JsonDict) -> None:
+    """Show the bundled clients by who they are; read only when somebody is asked."""
+    by_client = {intake.client_id: intake for intake in bundled_intakes().values()}
+    schema["oneOf"] = [{"const": name, "title": _title(intake)} for name, intake in sorted(by_client.items())]
+
+
+def _title(intake: Intake) -> str:
+    if not isinstance(intake.form, IntakeForm):
+        return intake.client_id
+    form = intake.form
+    return f"{form.name}, {form.age}, {form.occupation} ({intake.client_id.split('-')[0]})"
+
+
+class CaseChoice(BaseModel):
+    """What the person chose."""
+
+    client: str = Field(title="Client", json_schema_extra=_list_clients)
+    # The protocol shows an enumeration only where it stands in the field itself.
+    attitude: Literal["positive", "neutral", "negative"] = Field(
+        default="neutral", title="Attitude", description="positive engages, neutral is mixed, negative resists"
+    )
+
+
+def _ask_case(ctx: Ctx, intake_id: MaybeIntakeId, intake: MaybeIntake) -> Elicit[CaseChoice] | None:
+    """Ask the person where nothing names a case and the host shows forms."""
+    is_named = intake_id is not None or intake is not None
+    elicitation = ctx.client_capabilities.elicitation if ctx.client_capabilities else None
+    if is_named or elicitation is None or not can_ask(ctx):
+        return None
+    # A bare declaration, the only shape before there were modes, means forms.
+    shows_forms = elicitation.form is not None or elicitation.url is None
+    return Elicit(_QUESTION, CaseChoice) if shows_forms else None
+
+
+Chosen: TypeAlias = Annotated[ElicitationResult[CaseChoice], Resolve(_ask_case)]
+"""What the person answered; nothing where they were not asked."""
+
+
+async def find_case(
+    ctx: Ctx,
+    intake_id: MaybeIntakeId,
+    intake: MaybeIntake,
+    attitude: MaybeAttitude,
+    chosen: ElicitationResult[CaseChoice],
+) -> Intake:
+    """Return the case to start from, in the attitude asked for.
+
+    Raises:
+        IntakeError: there is no such case, or the one given cannot be read.
+        SessionRequestError: both or neither were given, or the person chose none.
+    """
+    if intake_id is not None and intake is not None:
+        raise SessionRequestError("give intake_id or intake, not both")
+    if intake is not None:
+        return sessions.with_attitude(parse_intake(intake, 1), attitude)
+    if intake_id is not None:
+        return sessions.with_attitude(await runtime_of(ctx).studio.find_intake(intake_id), attitude)
+    if not isinstance(chosen, AcceptedElicitation):
+        raise SessionRequestError("no client was chosen: ask again, or give intake_id (list_intakes shows them)")
+    # The SDK accepts nothing in place of an answer where nobody was asked.
+    answer = cast("CaseChoice | None", chosen.data)
+    if answer is None:
+        raise SessionRequestError(
+            "give intake_id (list_intakes shows them, e.g. grief-tomasz-neutral) or intake, one of the two"
+        )
+    return _bundled_case(answer, attitude)
+
+
+def _bundled_case(answer: CaseChoice, attitude: Attitude | None) -> Intake:
+    found = [intake for intake in bundled_intakes().values() if intake.client_id == answer.client]
+    if not found:
+        raise SessionRequestError(f"no bundled client {answer.client!r}; list_intakes shows them")
+    wanted = attitude or Attitude(answer.attitude)
+    exact = [intake for intake in found if intake.attitude is wanted]
+    return exact[0] if exact else sessions.with_attitude(found[0], wanted)

@@ -1,0 +1,119 @@
+"""Asking an agent for a tool: the configured model answers, or else the host's own, by sampling or from a brief.
+
+A tool that asks an agent takes a parameter filled by a resolver, which asks the host to sample where it declares
+that; whatever is still without an answer when the tool runs is returned as a brief. Both make the very request that
+the agent's model would get.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+
+from mcp.server.mcpserver import Resolve, Sample
+from mcp.types import CreateMessageResult, SamplingMessage, TextContent
+
+from magnet.agents import ModelRole
+from magnet.engines import HOST
+from magnet.llm import Request
+from magnet.llm.host import AnswerAwaitedError, HostModel
+from magnet.pipeline.team import Answer, Team
+from magnet_tools.arguments import Source
+from magnet_tools.briefs import Brief, make_brief
+from magnet_tools.registry import Ctx, can_ask, tell_errors, writer_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Sampled: TypeAlias = CreateMessageResult | None
+"""What the host's model said when it was sampled; None where it was not."""
+
+_DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(Generic[T]):
+    """One agent to be asked: as which role's model, where from, how, and what a host does with its own answer.
+
+    `ask` has no effect but the answer, since it may run more than once.
+    """
+
+    role: ModelRole
+    source: Source
+    ask: Callable[[Team], Awaitable[Answer[T]]]
+    then: str
+
+
+def sampled_by(find: Callable[Concatenate[Ctx, P], Awaitable[Asking[T]]]) -> Resolve:
+    """Return what fills a tool's `sampled` parameter: the host's answer to the request that `find`'s agent makes.
+
+    `find` takes the tool's context as `ctx`, and those of its arguments that it names.
+    """
+
+    @functools.wraps(find)
+    async def resolve(ctx: Ctx, *args: P.args, **kwargs: P.kwargs) -> Sample | Sampled:
+        if not _can_sample(ctx):
+            return None
+        asking = await find(ctx, *args, **kwargs)
+        try:
+            await ask(ctx, asking, None)
+        except AnswerAwaitedError as awaited:
+            return _sample(awaited.request)
+        return None
+
+    # The SDK reads here which of the parameters is the context, and that the answer may be a question.
+    resolve.__annotations__ = {**find.__annotations__, "return": Sample | Sampled}
+    return Resolve(tell_errors(resolve))
+
+
+def is_host_written(ctx: Ctx, role: ModelRole) -> bool:
+    """Tell whether the host's own model writes for a role."""
+    return writer_of(ctx, role) == HOST
+
+
+async def answer_or_brief(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answer[T] | Brief:
+    """Return the agent's answer, or the brief for the host to write it from.
+
+    Raises:
+        ModelError: the configured model gave no answer.
+    """
+    try:
+        return await ask(ctx, asking, sampled)
+    except AnswerAwaitedError as awaited:
+        return make_brief([awaited.request], asking.then)
+
+
+async def ask(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answer[T]:
+    """Return the agent's answer; only the configured model is asked, or what the host said is read.
+
+    Raises:
+        AnswerAwaitedError: the host's own model is to answer first.
+    """
+    team = asking.source.team
+    if not is_host_written(ctx, asking.role):
+        return await asking.ask(team)
+    return await asking.ask(team.with_host(HostModel(_text(sampled))))
+
+
+def _can_sample(ctx: Ctx) -> bool:
+    capabilities = ctx.client_capabilities
+    return capabilities is not None and capabilities.sampling is not None and can_ask(ctx)
+
+
+def _sample(request: Request) -> Sample:
+    system = [message.content for message in request.messages if message.role == "system"]
+    messages = [
+        SamplingMessage(role=message.role, content=TextContent(text=message.content))
+        for message in request.messages
+        if message.role != "system"
+    ]
+    return Sample(
+        messages,
+        system_prompt="\n\n".join(system) or None,
+        max_tokens=request.max_tokens or _DEFAULT_MAX_TOKENS,
+        temperature=request.temperature,
+    )
+
+
+def _text(sampled: Sampled) -> str | None:
+    return sampled.content.text if sampled and isinstance(sampled.content, TextContent) else None
