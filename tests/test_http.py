@@ -16,7 +16,8 @@ import httpx2
 import pytest
 import uvicorn
 from fake_openai import Answer, Body, FakeOpenAI, chat, serve_fake_openai
-from magnet_server.http import Place, build_app
+from magnet_server.app import build_app
+from magnet_server.listening import Place
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_support import (

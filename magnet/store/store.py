@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sqlalchemy import ColumnElement, CursorResult, Insert, Row, Select, Update, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -156,6 +156,13 @@ class Store:
                 query = query.where(sessions.c[name] == value)
         rows = await self._rows(query.limit(min(wanted.limit, MAX_LIST)))
         return [summary_from_row(row) for row in rows]
+
+    async def count_sessions(self) -> Mapping[Status, int]:
+        """Return how many sessions there are of each status, those of which there is none too."""
+        status = schema.sessions.c.status
+        rows = await self._rows(select(status, func.count().label("sessions")).group_by(status))
+        found = {row.status: row.sessions for row in rows}
+        return {name: found.get(name, 0) for name in get_args(Status)}
 
     async def set_plan(self, session_id: str, plan: PlanRecord) -> None:
         """Keep the session's plan."""
