@@ -13,6 +13,7 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from magnet import __version__
 from magnet.config import Settings
@@ -142,15 +143,20 @@ def _add_watching(app: FastAPI, settings: Settings, counters: metrics.Metrics) -
 
 def _add_mcp(app: FastAPI, server: Server, options: HttpOptions) -> None:
     """Add `/mcp`, as a route among the others, so that what is not there is told alike everywhere."""
+    is_stateless = options.shared_key is not None
     if options.shared_key:
         _seal_with(server, options.shared_key)
     mcp_app = server.streamable_http_app(
         # Both are checked for the whole app.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         max_request_body_size=options.max_body_bytes,
-        stateless_http=options.shared_key is not None,
+        stateless_http=is_stateless,
     )
-    app.router.routes.extend(mcp_app.routes)
+    for route in mcp_app.routes:
+        if is_stateless and isinstance(route, Route):
+            # There is no session to listen to or to end; a listener would hold a connection for nothing.
+            route.methods = {"POST"}
+        app.router.routes.append(route)
 
 
 def _seal_with(server: Server, key: bytes) -> None:
