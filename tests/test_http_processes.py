@@ -1,4 +1,4 @@
-"""Server processes over HTTP: many idle connections, several workers, stops that lose nothing, logs that tell nothing."""
+"""Server processes over HTTP: idle connections, several workers, stops that lose nothing, logs that tell nothing."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-from fake_openai import FakeOpenAI, failure, serve_fake_openai
+from fake_openai import Answer, Body, FakeOpenAI, failure, serve_fake_openai
 from http_support import bearer, have_called, post, reach, start_process, suit_everyone
 from mcp_support import ERAS, INTAKE, call, refuse
 
@@ -126,25 +126,30 @@ def workers_of(parent: int) -> list[int]:
     return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text("utf-8")]
 
 
+def refuse_key(_: Body) -> Answer:
+    return failure(401, f"Incorrect API key provided: {KEY}")
+
+
 async def test_neither_tokens_nor_keys_nor_words_reach_logs_errors_or_metrics(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("".join(f"{n} write {t}\n" for n, t in TOKENS.items()), "utf-8")
     arguments = ["--token-file", "tokens", "--access-log", "--rate-limit", "40"]
     answers: list[str] = []
-    with serve_fake_openai(lambda _: failure(401, f"Incorrect API key provided: {KEY}")) as fake:
-        with start_process(tmp_path, fake.base_url, arguments, OPENAI_API_KEY=KEY) as running:
-            lab = bearer(TOKENS["lab"])
-            async with reach(running.origin, "legacy", **lab) as client:
-                await call(client, "start_session", intake_id=INTAKE, session_id="mine")
-                await call(client, "add_turn", session_id="mine", role="counselor", text=SAID)
-                answers.append(await refuse(client, "simulate_client", session_id="mine"))
-                answers.append(await refuse(client, "get_session", session_id=SAID))
-            for path in (f"/api/sessions?after={SAID}", f"/{TOKENS['lab']}", f"/api/sessions/{KEY}", "/metrics"):
-                answers.append(httpx2.get(running.origin + path, headers=lab).text)
-            answers.append(post(running.origin, **bearer(TOKENS["viewer"] + "x")).text)
-            answers.append(post(running.origin, **lab, host="evil.example").text)
-            answers += [post(running.origin, **bearer(TOKENS["viewer"])).text for _ in range(45)]
-            running.process.send_signal(signal.SIGTERM)
-            _, told = await anyio.to_thread.run_sync(running.end)
+    with ExitStack() as stack:
+        fake = stack.enter_context(serve_fake_openai(refuse_key))
+        running = stack.enter_context(start_process(tmp_path, fake.base_url, arguments, OPENAI_API_KEY=KEY))
+        lab = bearer(TOKENS["lab"])
+        async with reach(running.origin, "legacy", **lab) as client:
+            await call(client, "start_session", intake_id=INTAKE, session_id="mine")
+            await call(client, "add_turn", session_id="mine", role="counselor", text=SAID)
+            answers.append(await refuse(client, "simulate_client", session_id="mine"))
+            answers.append(await refuse(client, "get_session", session_id=SAID))
+        paths = (f"/api/sessions?after={SAID}", f"/{TOKENS['lab']}", f"/api/sessions/{KEY}", "/metrics")
+        answers += [httpx2.get(running.origin + path, headers=lab).text for path in paths]
+        answers.append(post(running.origin, **bearer(TOKENS["viewer"] + "x")).text)
+        answers.append(post(running.origin, **lab, host="evil.example").text)
+        answers += [post(running.origin, **bearer(TOKENS["viewer"])).text for _ in range(45)]
+        running.process.send_signal(signal.SIGTERM)
+        _, told = await anyio.to_thread.run_sync(running.end)
 
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
     assert {line["status"] for line in lines} >= {200, 401, 404, 421, 422, 429}
