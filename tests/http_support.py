@@ -12,7 +12,8 @@ import anyio
 import httpx2
 import uvicorn
 from fake_openai import Answer, Body, FakeOpenAI, chat
-from magnet_server.app import HttpOptions, build_app
+from magnet_server.app import HttpOptions, MakeServer, build_app
+from magnet_tools.server import build_server
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_support import SERVER, RuledModel, model_settings, server_environ
@@ -22,12 +23,23 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
 @contextmanager
-def serve(folder: Path, token: str | None = None, options: HttpOptions | None = None) -> Generator[str, None, None]:
+def serve(
+    folder: Path,
+    token: str | None = None,
+    options: HttpOptions | None = None,
+    make_server: MakeServer = build_server,
+) -> Generator[str, None, None]:
     """Run the app in a thread, on a free port, and give its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
-        model = RuledModel()
-        app = build_app(model_settings(folder), hosts=[host], token=token, options=options, backend_factory=model.open)
+        app = build_app(
+            model_settings(folder),
+            hosts=[host],
+            token=token,
+            options=options,
+            make_server=make_server,
+            backend_factory=RuledModel().open,
+        )
         server = uvicorn.Server(uvicorn.Config(app, log_level=60, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

@@ -168,7 +168,8 @@ OPERATIONS = ["sessions", "sessions/{session_id}", "intakes", "intakes/{intake_i
 def test_every_request_that_the_schema_allows_or_forbids_is_answered_as_it_says(
     origin: str, path: str, mode: GenerationMode
 ) -> None:
-    operation: Generated = schemathesis.openapi.from_url(f"{origin}/api/openapi.json")[f"/api/{path}"]["GET"]
+    schema: Generated = schemathesis.openapi.from_url(f"{origin}/api/openapi.json")
+    operation = schema[f"/api/{path}"]["GET"]
 
     @given(operation.as_strategy(generation_mode=mode))
     # However slow the machine is: it is the answers that count.
