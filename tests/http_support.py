@@ -80,10 +80,10 @@ class Running:
     _readers: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end, twenty seconds at most, and return its status and what it wrote."""
-        status = self.process.wait(20)
+        """Wait for its end, a minute at most, and return its status and what it wrote."""
+        status = self.process.wait(60)
         for reader in self._readers:
-            reader.join(20)
+            reader.join(60)
         return status, "".join(self._lines)
 
     def _read(self) -> None:

@@ -132,7 +132,7 @@ def refuse_key(_: Body) -> Answer:
 
 async def test_neither_tokens_nor_keys_nor_words_reach_logs_errors_or_metrics(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("".join(f"{n} write {t}\n" for n, t in TOKENS.items()), "utf-8")
-    arguments = ["--token-file", "tokens", "--access-log", "--rate-limit", "40"]
+    arguments = ["--token-file", "tokens", "--access-log", "--rate-limit", "25"]
     answers: list[str] = []
     with ExitStack() as stack:
         fake = stack.enter_context(serve_fake_openai(refuse_key))
@@ -147,7 +147,7 @@ async def test_neither_tokens_nor_keys_nor_words_reach_logs_errors_or_metrics(tm
         answers += [httpx2.get(running.origin + path, headers=lab).text for path in paths]
         answers.append(post(running.origin, **bearer(TOKENS["viewer"] + "x")).text)
         answers.append(post(running.origin, **lab, host="evil.example").text)
-        answers += [post(running.origin, **bearer(TOKENS["viewer"])).text for _ in range(45)]
+        answers += [post(running.origin, **bearer(TOKENS["viewer"])).text for _ in range(60)]
         running.process.send_signal(signal.SIGTERM)
         _, told = await anyio.to_thread.run_sync(running.end)
 

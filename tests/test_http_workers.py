@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx2
 import pytest
@@ -12,6 +12,7 @@ from magnet_server.app import HttpOptions
 from magnet_tools.registry import Server
 from magnet_tools.server import RuntimeOpener, build_server
 from mcp import Client
+from mcp.client import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Elicit, ElicitationResult, Resolve
 from mcp.types import ElicitRequestParams, ElicitResult
@@ -70,7 +71,7 @@ class InTurn(httpx2.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-async def answer_mood(_: Any, __: ElicitRequestParams) -> ElicitResult:  # noqa: ANN401 the SDK leaves its context open
+async def answer_mood(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept", content={"word": "well"})
 
 

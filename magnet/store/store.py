@@ -160,8 +160,9 @@ class Store:
     async def count_sessions(self) -> Mapping[Status, int]:
         """Return how many sessions there are of each status, those of which there is none too."""
         status = schema.sessions.c.status
-        query: Select[Any] = select(status, func.count().label("sessions")).group_by(status)
-        found = {row.status: row.sessions for row in await self._rows(query)}
+        columns: list[ColumnElement[Any]] = [status, func.count().label("sessions")]
+        rows = await self._rows(select(*columns).group_by(status))
+        found = {row.status: row.sessions for row in rows}
         return {name: found.get(name, 0) for name in get_args(Status)}
 
     async def set_plan(self, session_id: str, plan: PlanRecord) -> None:

@@ -84,7 +84,7 @@ class RateLimit:
         if wait_s == 0:
             await self._app(scope, receive, send)
             return
-        detail = f"more than {self._per_minute:,} requests a minute; try again in {wait_s} s"
+        detail = f"the limit is {self._per_minute:,} a minute; try again in {wait_s} s"
         await send_detail(send, 429, detail, {"retry-after": str(wait_s)})
 
     def _take(self, sender: str) -> int:
