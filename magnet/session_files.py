@@ -106,7 +106,8 @@ def _read_store(url: str) -> Iterator[SessionRecord]:
 
 async def _read_page(url: str, after: str) -> list[SessionRecord]:
     # SQLAlchemy costs more than all the rest; files are read without it.
-    from magnet.store.store import SessionFilter, open_store
+    from magnet.store.listing import SessionFilter
+    from magnet.store.store import open_store
 
     async with open_store(url) as store:
         listed = await store.list_sessions(SessionFilter(after=after, limit=_STORE_PAGE))

@@ -3,41 +3,28 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator
 from pathlib import Path
 
 import anyio
 import httpx2
 import pytest
-import uvicorn
-from fake_openai import Answer, Body, FakeOpenAI, chat, serve_fake_openai
-from magnet_server.http import Place, build_app
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
+from fake_openai import FakeOpenAI, serve_fake_openai
+from http_support import bearer, have_called, post, reach, serve, start_process, suit_everyone
+from magnet_server.listening import Place
 from mcp_support import (
     ERAS,
     INTAKE,
-    SERVER,
     SNAPSHOT,
-    RuledModel,
     call,
     clear_environ,
     error_line,
-    model_settings,
     run_main,
-    server_environ,
 )
 
 from magnet import __version__
 
 TOKEN = "correct-horse"
-PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
 @pytest.fixture(params=ERAS)
@@ -47,7 +34,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Generator[str, None, None]:
-    with serve(tmp_path_factory.mktemp("open"), None) as address:
+    with serve(tmp_path_factory.mktemp("open")) as address:
         yield address
 
 
@@ -55,35 +42,6 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Generator[str, None, Non
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Generator[str, None, None]:
     with serve(tmp_path_factory.mktemp("guarded"), TOKEN) as address:
         yield address
-
-
-@contextmanager
-def serve(folder: Path, token: str | None) -> Generator[str, None, None]:
-    """Run the app in a thread, on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        host = f"127.0.0.1:{listener.getsockname()[1]}"
-        app = build_app(model_settings(folder), hosts=[host], token=token, backend_factory=RuledModel().open)
-        server = uvicorn.Server(uvicorn.Config(app, log_level=60, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield f"http://{host}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@asynccontextmanager
-async def reach(address: str, era: str, **headers: str) -> AsyncGenerator[Client, None]:
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=60) as http,
-        Client(streamable_http_client(f"{address}/mcp", http_client=http), mode=era, cache=None) as client,
-    ):
-        yield client
-
-
-def post(origin: str, /, **headers: str) -> httpx2.Response:
-    return httpx2.post(f"{origin}/mcp", json=PING, headers={**ACCEPT, **headers})
 
 
 async def test_every_tool_is_there_over_http(origin: str, era: str) -> None:
@@ -128,7 +86,7 @@ def test_a_missing_or_wrong_token_is_refused(guarded: str, headers: dict[str, st
 
 
 async def test_the_right_token_is_let_in(guarded: str, era: str) -> None:
-    async with reach(guarded, era, authorization=f"Bearer {TOKEN}") as client:
+    async with reach(guarded, era, **bearer(TOKEN)) as client:
         assert (await call(client, "list_sessions")).data["sessions"] == []
 
 
@@ -150,6 +108,10 @@ def test_a_server_answers_to_the_names_it_is_reached_by() -> None:
         (["--host", "0.0.0.0"], "--host 0.0.0.0 is open to others: protect it with --token-file or --token"),
         (["--host", "no.such.host.invalid", "--token", "x"], "cannot listen on no.such.host.invalid:8765: "),
         (["--port", "70000"], "argument --port: '70000' is not a port; give a number from 0 to 65535"),
+        (["--workers", "0"], "argument --workers: '0' is not a number of workers; give one from 1 to 64"),
+        (["--rate-limit", "fast"], "argument --rate-limit: 'fast' is not a number of requests; give 0 or more"),
+        (["--allow-origin", "*"], "argument --allow-origin: '*' is not an origin; give scheme and host, as https:"),
+        (["--token", "tökên"], "a token may hold letters, digits and . _ ~ + / - only, and = at its end; make another"),
         (["--token-file", "nowhere"], "cannot read the token file nowhere: No such file or directory"),
         (["--token-file", "empty"], "the token file empty is empty"),
     ],
@@ -192,45 +154,10 @@ def test_a_port_in_use_is_told_in_one_line(
 # Processes that are killed and started again
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server process, and where it is reached."""
-
-    process: subprocess.Popen[str]
-    origin: str
-
-
-@contextmanager
-def start_process(folder: Path, endpoint: str) -> Generator[Running, None, None]:
-    """Run `magnet-server` over HTTP with its store in a folder, until it is killed."""
-    environ = server_environ(OPENAI_BASE_URL=endpoint, MAGNET_LLM__MODEL="served")
-    command = [*SERVER, "--transport", "http", "--port", "0", "--store", "sqlite:///magnet.db"]
-    with subprocess.Popen(command, env=environ, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        told = process.stderr.readline()
-        assert told.startswith("magnet-server: serving http://127.0.0.1:"), told
-        try:
-            yield Running(process, told.split()[2].removesuffix("/mcp"))
-        finally:
-            process.kill()
-
-
-def suit_everyone(body: Body) -> Answer:
-    """Answer so that every agent's answer can be read, and none is asked for twice."""
-    return chat(f"Reality Testing and Reflection for {len(str(body))} characters.")
-
-
 @pytest.fixture
 def endpoint() -> Generator[FakeOpenAI, None, None]:
     with serve_fake_openai(suit_everyone, delay_s=0.02) as fake:
         yield fake
-
-
-async def have_called(fake: FakeOpenAI, calls: int) -> None:
-    """Wait until the endpoint was called so often, twenty seconds at most."""
-    with anyio.fail_after(20):
-        while len(fake.calls) < calls:  # noqa: ASYNC110 the endpoint runs in another thread, and tells no event
-            await anyio.sleep(0.005)
 
 
 async def test_a_restarted_server_carries_on_what_a_killed_one_left(tmp_path: Path, endpoint: FakeOpenAI) -> None:

@@ -25,7 +25,7 @@ from magnet.records import (
     UsageRecord,
     UtteranceRecord,
 )
-from magnet.store.store import SessionFilter
+from magnet.store.listing import SessionFilter
 
 
 def said(session: SessionRecord) -> list[str]:

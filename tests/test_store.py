@@ -19,8 +19,9 @@ from magnet.errors import SessionRequestError
 from magnet.intakes import Attitude
 from magnet.pipeline.sessions import start_session
 from magnet.records import PlanRecord, SessionSummary, TurnRecord, UtteranceRecord
+from magnet.store.listing import SessionFilter
 from magnet.store.rows import StoredMessage
-from magnet.store.store import SessionFilter, open_store
+from magnet.store.store import open_store
 
 # What goes in comes out
 

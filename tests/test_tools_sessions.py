@@ -125,7 +125,7 @@ async def test_a_session_that_cannot_be_is_refused_with_the_cure(client: Client,
     one_of_two = "give intake_id (list_intakes shows them, e.g. grief-tomasz-neutral) or intake, one of the two"
 
     assert await refuse(client, tool) == one_of_two
-    assert await refuse(client, tool, intake_id=INTAKE, intake=OWN_CASE) == one_of_two
+    assert await refuse(client, tool, intake_id=INTAKE, intake=OWN_CASE) == "give intake_id or intake, not both"
     assert await refuse(client, tool, intake_id="nobody") == "no intake 'nobody'; list_intakes shows them"
     assert await refuse(client, tool, intake=broken) == "case 1 ('own-1'): opening is missing"
     unknown = await refuse(client, tool, intake_id=INTAKE, method="magnet-no-cbd")

@@ -18,7 +18,8 @@ from magnet.evaluation.comparisons import ComparisonRecord
 from magnet.evaluation.pairing import Pairing, pair_sessions
 from magnet.pipeline.studio import Studio
 from magnet.records import SessionSummary
-from magnet.store.store import MAX_LIST, SessionFilter, Store
+from magnet.store.listing import MAX_LIST, SessionFilter
+from magnet.store.store import Store
 
 CONCURRENCY = 8
 """Pairs under way at once; the endpoint's own limit holds too."""

@@ -3,9 +3,8 @@
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sqlalchemy import ColumnElement, CursorResult, Insert, Row, Select, Update, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,6 +18,7 @@ from magnet.records import Ending, ErrorRecord, PlanRecord, SessionRecord, Sessi
 from magnet.store import schema
 from magnet.store.changes import Changes
 from magnet.store.database import Database, open_database
+from magnet.store.listing import SessionFilter, list_query
 from magnet.store.rows import (
     NewSession,
     StoredCall,
@@ -29,21 +29,6 @@ from magnet.store.rows import (
     summary_from_row,
     usage_columns,
 )
-
-MAX_LIST = 500
-"""Most rows that one listing returns."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFilter:
-    """Which sessions a listing gives; None leaves a field open. `after` is the id the last page ended with."""
-
-    status: Status | None = None
-    method: str | None = None
-    intake_id: str | None = None
-    after: str = ""
-    limit: int = 50
-    prefix: str = ""
 
 
 def now() -> str:
@@ -151,17 +136,16 @@ class Store:
 
     async def list_sessions(self, wanted: SessionFilter) -> list[SessionSummary]:
         """Return sessions by id, a page at a time."""
-        sessions = schema.sessions
-        count = select(func.count()).where(schema.messages.c.session_id == sessions.c.id).scalar_subquery()
-        columns = [column for column in sessions.c if column.name not in ("intake", "plan", "provenance", "error")]
-        query = select(*columns, count.label("messages")).where(sessions.c.id > wanted.after).order_by(sessions.c.id)
-        if wanted.prefix:
-            query = query.where(sessions.c.id.startswith(wanted.prefix, autoescape=True))
-        for name in ("status", "method", "intake_id"):
-            if value := getattr(wanted, name):
-                query = query.where(sessions.c[name] == value)
-        rows = await self._rows(query.limit(min(wanted.limit, MAX_LIST)))
+        rows = await self._rows(list_query(wanted))
         return [summary_from_row(row) for row in rows]
+
+    async def count_sessions(self) -> Mapping[Status, int]:
+        """Return how many sessions there are of each status, those of which there is none too."""
+        status = schema.sessions.c.status
+        columns: list[ColumnElement[Any]] = [status, func.count().label("sessions")]
+        rows = await self._rows(select(*columns).group_by(status))
+        found = {row.status: row.sessions for row in rows}
+        return {name: found.get(name, 0) for name in get_args(Status)}
 
     async def set_plan(self, session_id: str, plan: PlanRecord) -> None:
         """Keep the session's plan."""

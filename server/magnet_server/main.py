@@ -5,32 +5,25 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 import anyio
 
-from magnet import __version__
 from magnet.config import Settings, load_settings
 from magnet.engines import HOST, REHEARSAL
 from magnet.errors import MagnetError, SettingsError
 from magnet.prompts.loading import load_pack
+from magnet_server.options import DEFAULT_RATE_LIMIT, parse_options
+
+if TYPE_CHECKING:
+    from magnet_server.tokens import Token
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-_EPILOG = """\
-examples:
-  magnet-server                                 serve one host over stdio (Claude Desktop, VS Code, …)
-  magnet-server --transport http --port 8765    serve http://127.0.0.1:8765/mcp
-  magnet-server --store sqlite:///sessions.db   keep sessions in this file
-
-Synthetic sessions for research and training; not care.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until the host closes it, and return the exit status."""
-    options = _parse(arguments)
+    options = parse_options(arguments)
     try:
         settings = load_settings(store=options.store, prompts=options.prompts)
         if options.rehearse:
@@ -77,27 +70,38 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     if options.transport == "stdio":
         _serve_stdio(settings)
         return 0
-    token = _read_token(options.token_file) if options.token_file else options.token
-    if options.host not in LOOPBACK and not token:
+    # FastAPI and uvicorn cost a third of a second that no stdio host should wait for.
+    from magnet_server.app import HttpOptions
+    from magnet_server.http import serve_http
+    from magnet_server.listening import Place
+
+    tokens = _read_tokens(options)
+    if options.host not in LOOPBACK and not tokens:
         raise SettingsError(
             f"--host {options.host} is open to others: protect it with --token-file or --token (or MAGNET_TOKEN)"
         )
-    # FastAPI and uvicorn cost a third of a second that no stdio host should wait for.
-    from magnet_server.http import Place, serve_http
-
-    serve_http(settings, Place(options.host, options.port, tuple(options.allow_host)), token)
+    http = HttpOptions(
+        tokens=tokens,
+        origins=tuple(options.allow_origin),
+        rate_limit=_rate_limit(options.rate_limit, is_guarded=bool(tokens)),
+        has_access_log=options.access_log,
+    )
+    serve_http(settings, Place(options.host, options.port, tuple(options.allow_host)), http, options.workers)
     return 0
 
 
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"cannot read the token file {path}: {reason}") from error
-    if not token:
-        raise SettingsError(f"the token file {path} is empty")
-    return token
+def _read_tokens(options: argparse.Namespace) -> "tuple[Token, ...]":
+    from magnet_server.tokens import make_token, read_token_file
+
+    if options.token_file:
+        return read_token_file(options.token_file)
+    return (make_token(options.token),) if options.token else ()
+
+
+def _rate_limit(given: int | None, *, is_guarded: bool) -> int | None:
+    # Without tokens only this machine's own programs come here, and a local coordinator is a fast one.
+    wanted = (DEFAULT_RATE_LIMIT if is_guarded else 0) if given is None else given
+    return wanted or None
 
 
 def _serve_stdio(settings: Settings) -> None:
@@ -124,52 +128,6 @@ def _stdout_to_stderr() -> Generator[None, None, None]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # One line, as every other error, since it is what a host shows of a server that does not start.
-        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help shows the options\n")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="magnet-server",
-        description="MAGneT counseling agents and sessions as an MCP server.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--transport", choices=("stdio", "http"), default="stdio", help="default: stdio, as hosts expect"
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (http); others than loopback need --token"
-    )
-    parser.add_argument("--port", type=_port, default=8765, help="port to listen on (http); 0 takes a free one")
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a further name that clients reach this server by, e.g. magnet.example.org (http); may be repeated",
-    )
-    parser.add_argument("--store", metavar="URL", help="where sessions are kept, e.g. sqlite:///magnet.db")
-    parser.add_argument(
-        "--rehearse",
-        action="store_true",
-        help="without an endpoint, let the rehearsal engine write turn by turn too, not the host's own model",
-    )
-    parser.add_argument("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
-    parser.add_argument("--token", default=os.environ.get("MAGNET_TOKEN"), help="bearer token clients must send (http)")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the bearer token (http)")
-    parser.add_argument("--version", action="version", version=f"magnet-server {__version__}")
-    return parser.parse_args(arguments)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
-    return int(text)
 
 
 def _say(text: str) -> None:

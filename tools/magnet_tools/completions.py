@@ -16,7 +16,7 @@ from magnet.evaluation.scales import bundled_scales
 from magnet.intake_files import bundled_intakes
 from magnet.intakes import Attitude
 from magnet.runtime import Runtime
-from magnet.store.store import SessionFilter
+from magnet.store.listing import SessionFilter
 from magnet_tools.registry import Server
 
 MAX_VALUES = 100

@@ -13,7 +13,7 @@ from magnet.export import ExportFormat, export_session, licences_of
 from magnet.intake_files import bundled_intakes, parse_intakes
 from magnet.intakes import Attitude, Intake, IntakeForm
 from magnet.notices import NOTICE
-from magnet.store.store import SessionFilter
+from magnet.store.listing import SessionFilter
 from magnet_tools.registry import READS, WRITES_ONCE, Ctx, make_tool, result, runtime_of
 from magnet_tools.results import (
     AddedIntake,

@@ -16,6 +16,7 @@ from magnet.agents import ModelRole
 from magnet.errors import MagnetError
 from magnet.runtime import Runtime
 from magnet_tools.argument_errors import explain_arguments
+from magnet_tools.scopes import find_refusal
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +48,7 @@ STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 
 
 class ExplainingTool(Tool):
-    """A tool that tells what is wrong with its arguments in one line that names the argument and the cure."""
+    """A tool that asks for its scope, and tells what is wrong with its arguments in one line that names the cure."""
 
     async def run(
         self,
@@ -58,8 +59,11 @@ class ExplainingTool(Tool):
         """Run the tool with arguments.
 
         Raises:
-            ToolError: the arguments are not what the tool takes, or the tool told of a failure.
+            ToolError: the token lacks the tool's scope, the arguments are not what the tool takes, or the tool told
+                of a failure.
         """
+        if refusal := find_refusal(self.name, self.annotations):
+            raise ToolError(f"Error executing tool {self.name}: {refusal}")
         try:
             return await super().run(arguments, context, convert_result)
         except UnexpectedToolError:

@@ -14,8 +14,8 @@ from magnet.pipeline import sessions
 from magnet.pipeline.sessions import MAX_TURNS, MAX_UTTERANCE_CHARS, MIN_TURNS, SessionPlan
 from magnet.pipeline.variants import DEFAULT_METHOD
 from magnet.records import SessionRecord, Status
+from magnet.store.listing import MAX_LIST, SessionFilter
 from magnet.store.rows import StoredMessage
-from magnet.store.store import MAX_LIST, SessionFilter
 from magnet_tools.arguments import (
     MAX_WAIT_S,
     CandidatesArgument,

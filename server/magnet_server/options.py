@@ -1,0 +1,126 @@
+"""What `magnet-server` takes on its command line."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from magnet import __version__
+
+DEFAULT_RATE_LIMIT = 6000
+"""Requests a minute for each token."""
+
+MAX_WORKERS = 64
+
+_EPILOG = """\
+examples:
+  magnet-server                                 serve one host over stdio (Claude Desktop, VS Code, …)
+  magnet-server --transport http --port 8765    serve http://127.0.0.1:8765/mcp
+  magnet-server --store sqlite:///sessions.db   keep sessions in this file
+  magnet-server --transport http --host 0.0.0.0 --allow-host magnet.example.org --token-file tokens --workers 4
+
+docs/http.md says more about serving others: token files, reverse proxies, metrics, workers.
+Synthetic sessions for research and training; not care.
+"""
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; a usage error ends the program with one line and status 2."""
+    parser = _Parser(
+        prog="magnet-server",
+        description="MAGneT counseling agents and sessions as an MCP server.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--transport", choices=("stdio", "http"), default="stdio", help="default: stdio, as hosts expect"
+    )
+    parser.add_argument("--store", metavar="URL", help="where sessions are kept, e.g. sqlite:///magnet.db")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="without an endpoint, let the rehearsal engine write turn by turn too, not the host's own model",
+    )
+    parser.add_argument("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    parser.add_argument("--version", action="version", version=f"magnet-server {__version__}")
+    _add_places(parser.add_argument_group("over HTTP: where"))
+    _add_guards(parser.add_argument_group("over HTTP: who, and how much"))
+    return parser.parse_args(arguments)
+
+
+def _add_places(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage] it has no other name
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need a token")
+    group.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 takes a free one (default: 8765)")
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that clients reach this server by, e.g. magnet.example.org; may be repeated",
+    )
+    group.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        type=_origin,
+        metavar="ORIGIN",
+        help="web pages that may use this server, e.g. https://app.example.org; may be repeated",
+    )
+    group.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="processes that serve, on one store (default: 1)"
+    )
+
+
+def _add_guards(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage] it has no other name
+    group.add_argument(
+        "--token",
+        default=os.environ.get("MAGNET_TOKEN"),
+        help="a bearer token that may read and write; better as MAGNET_TOKEN, which other users cannot list",
+    )
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file of bearer tokens: one alone, or lines of `name scope token` with scope read or write",
+    )
+    group.add_argument(
+        "--rate-limit",
+        type=_count,
+        metavar="N",
+        help=f"requests a minute for each token, or address where no token is asked for; 0 sets no limit "
+        f"(default: {DEFAULT_RATE_LIMIT} with tokens, else none)",
+    )
+    group.add_argument("--access-log", action="store_true", help="write a JSON line to stderr for every request")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line, as every other error, since it is what a host shows of a server that does not start.
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help shows the options\n")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of requests; give 0 or more")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; give one from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}":
+        raise argparse.ArgumentTypeError(f"{text!r} is not an origin; give scheme and host, as https://app.example.org")
+    return text

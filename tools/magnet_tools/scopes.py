@@ -1,0 +1,26 @@
+"""What a bearer token may do: `read` looks things up, `write` also adds, changes, and spends model calls."""
+
+from typing import Literal, TypeAlias
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.types import ToolAnnotations
+
+Scope: TypeAlias = Literal["read", "write"]
+
+
+def needed_scope(annotations: ToolAnnotations | None) -> Scope:
+    """Return the scope a tool asks for: `read` only where its hints say that it changes nothing and asks no model."""
+    is_lookup = annotations is not None and annotations.read_only_hint is True and annotations.open_world_hint is False
+    return "read" if is_lookup else "write"
+
+
+def find_refusal(tool: str, annotations: ToolAnnotations | None) -> str | None:
+    """Return why the token of this request may not call a tool, or None; where no token was asked for, all may."""
+    token = get_access_token()
+    needed = needed_scope(annotations)
+    if token is None or needed in token.scopes:
+        return None
+    return (
+        f"the token {token.client_id!r} has no scope {needed!r}, which {tool} needs; "
+        f"connect with a token that has it, or ask whoever runs the server for one"
+    )
