@@ -23,7 +23,9 @@ from magnet_tools import (
     technique_tools,
     turn_tools,
 )
+from magnet_tools.icons import MARK
 from magnet_tools.registry import Server
+from magnet_tools.session_view import viewer
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
 """Gives the runtime for as long as the server runs."""
@@ -73,10 +75,12 @@ def build_server(
         title="MAGneT counseling sessions",
         instructions=INSTRUCTIONS,
         version=__version__,
+        icons=[MARK],
         lifespan=lifespan,
         auth=auth,
         token_verifier=token_verifier,
         tools=list(_all_tools()),
+        extensions=[viewer()],
         log_level="WARNING",
     )
     resources.register(server)

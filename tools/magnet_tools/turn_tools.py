@@ -32,6 +32,7 @@ from magnet_tools.arguments import (
 )
 from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, engine_of, make_tool, result, runtime_of, session_link
 from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
+from magnet_tools.session_view import SESSION_VIEW
 
 
 def build_tools() -> list[Tool]:
@@ -39,7 +40,7 @@ def build_tools() -> list[Tool]:
     return [
         make_tool(compose_response, "Compose the counselor's turn", ASKS_MODEL),
         make_tool(simulate_client, "Simulate the client", ASKS_MODEL),
-        make_tool(counselor_turn, "Write a whole counselor turn", GENERATES),
+        make_tool(counselor_turn, "Write a whole counselor turn", GENERATES, meta=SESSION_VIEW),
     ]
 
 
