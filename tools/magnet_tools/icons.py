@@ -8,23 +8,19 @@ from mcp.types import Icon
 
 _TEAL = "#0d9488"
 
-_FRAME = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="{color}" '
-    'stroke-width="2" stroke-linecap="round" stroke-linejoin="round">{drawing}</svg>'
+_DRAWN = (
+    f'fill="none" stroke="{_TEAL}" stroke-width="2" stroke-linecap="round" stroke-linejoin="round" viewBox="0 0 24 24"'
 )
 
 
-def _icon(drawing: str) -> Icon:
-    svg = _FRAME.format(color=_TEAL, drawing=drawing)
+def _icon(drawing: str, drawn: str = _DRAWN) -> Icon:
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {drawn}>{drawing}</svg>'
     source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return Icon(src=source, mime_type="image/svg+xml", sizes=["any"])
+    return Icon(src=source, mime_type="image/svg+xml")
 
 
-# A horseshoe magnet that draws two speech bubbles' worth of dots.
-MARK = _icon(
-    '<path d="M5 3v9a7 7 0 0 0 14 0V3h-4v9a3 3 0 0 1-6 0V3z"/><path d="M5 7h4M15 7h4"/>'
-    '<path d="M8 22h.01M12 22h.01M16 22h.01"/>'
-)
+# A horseshoe magnet. In few bytes: on protocol 2026-07-28 the server's description goes along with every result.
+MARK = _icon('<path d="M2 0v6a4 4 0 0 0 8 0V0M0 3h4m4 0h4"/>', f'viewBox="-2 -1 16 13" fill="none" stroke="{_TEAL}" stroke-width="2"')
 """The server's own mark."""
 
 KINDS: Mapping[str, Icon] = MappingProxyType(
