@@ -30,7 +30,9 @@ _OPTIONS = (
     # Sandboxed frames would otherwise be processes of their own, each with a session to attach to.
     "--disable-features=IsolateSandboxedIframes",
 )
-_REDIRECT = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_REDIRECT = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 _PREFER_LIGHT = [{"name": "prefers-color-scheme", "value": "light"}]
 
 
@@ -160,10 +162,10 @@ class Page:
         await self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
         await self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
-    async def photograph(self, path: Path) -> None:
-        """Write a PNG of what the page shows."""
+    async def photograph(self) -> bytes:
+        """Return a PNG of what the page shows."""
         shot = await self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        return base64.b64decode(shot["data"])
 
 
 @asynccontextmanager

@@ -20,7 +20,10 @@ def _icon(drawing: str, drawn: str = _DRAWN) -> Icon:
 
 
 # A horseshoe magnet. In few bytes: on protocol 2026-07-28 the server's description goes along with every result.
-MARK = _icon('<path d="M2 0v6a4 4 0 0 0 8 0V0M0 3h4m4 0h4"/>', f'viewBox="-2 -1 16 13" fill="none" stroke="{_TEAL}" stroke-width="2"')
+MARK = _icon(
+    '<path d="M2 0v6a4 4 0 0 0 8 0V0M0 3h4m4 0h4"/>',
+    f'viewBox="-2 -1 16 13" fill="none" stroke="{_TEAL}" stroke-width="2"',
+)
 """The server's own mark."""
 
 KINDS: Mapping[str, Icon] = MappingProxyType(
@@ -39,9 +42,7 @@ KINDS: Mapping[str, Icon] = MappingProxyType(
         # A gauge: a score.
         "evaluation_tools": _icon('<path d="M3 17a9 9 0 0 1 18 0z"/><path d="M12 17l4-5"/>'),
         # A balance: one against the other.
-        "comparison_tools": _icon(
-            '<path d="M12 3v18M8 21h8M5 6h14"/><path d="M5 6l-3 7h6zM19 6l-3 7h6z"/>'
-        ),
+        "comparison_tools": _icon('<path d="M12 3v18M8 21h8M5 6h14"/><path d="M5 6l-3 7h6zM19 6l-3 7h6z"/>'),
     }
 )
 """The icon of a tool, by the module that it is in: one kind of tool is one module."""

@@ -62,9 +62,9 @@ def viewer_html() -> str:
 
 
 def view_facts(session: SessionRecord, *, is_written: bool) -> Mapping[str, object]:
-    """Return the `_meta` of a result: techniques, flags and the number of candidates by exchange, and whether a job writes the session.
+    """Return the `_meta` of a result: what each exchange was made of, and whether a job writes the session.
 
-    The model reads none of it, so that a viewer can show it at no cost where no trace was asked for.
+    The model reads none of it, so that a viewer can show the techniques at no cost where no trace was asked for.
     """
     turns = [
         {

@@ -117,7 +117,7 @@ function showAudit(body, audit, goTo) {
     button.addEventListener("click", () => goTo(found.message));
     return make("li", "", `${inWords(found.kind)}: ${found.detail} `, make("q", "", found.excerpt), " ", button);
   });
-  const counts = Object.entries(audit.counts).map(([kind, count]) => `${count} ${inWords(kind)}`);
+  const counts = Object.entries(audit.counts).map(([kind, count]) => `${inWords(kind)} ${count}`);
   const endings = [
     audit.plan_is_unfinished ? "The plan is unfinished." : "",
     audit.closes ? "The speakers take leave of each other." : "The speakers do not take leave of each other.",
