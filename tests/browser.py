@@ -72,7 +72,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Page:
-    """A page in the browser: its scripts' worlds by frame, what it asked the network for and what it wrote to the console."""
+    """A page in the browser: its scripts' worlds by frame, what it asked the network for, what it complained of."""
 
     writer: asyncio.StreamWriter
     contexts: dict[str, int] = field(default_factory=dict[str, int])
