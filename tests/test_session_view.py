@@ -395,6 +395,66 @@ async def test_nobody_follows_while_the_page_is_hidden_or_torn_down(page: Page, 
 
 
 @browsing
+async def test_what_a_result_leaves_out_is_asked_for(page: Page, client: Client) -> None:
+    whole = await generate(client)
+    silent = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
+    async with show_app(page, client) as host:
+        await host.give(silent)
+        await host.view.until("document.querySelectorAll('.utterance').length === 14")
+        calls = list(host.calls)
+    # A host that drops `_meta` has no techniques to show until the trace has come.
+    async with show_app(page, client) as forgetful:
+        await forgetful.give({**whole, "_meta": {}})
+        await forgetful.view.until("document.querySelectorAll('.technique').length > 6")
+
+    assert calls == [{"name": "get_session", "arguments": {"session_id": "shown"}}]
+    assert forgetful.calls == [{"name": "get_session", "arguments": {"session_id": "shown", "trace": True}}]
+
+
+@browsing
+async def test_a_server_without_a_dialogue_to_give_is_asked_once(page: Page, client: Client) -> None:
+    whole = await generate(client)
+    silent = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
+
+    async def call_tool(_: str, __: Json) -> Json:
+        return {"result": silent}
+
+    async with show_app(page, client, call_tool) as host:
+        await host.give(silent)
+        await host.document.until("host.seen.some((one) => one.method === 'tools/call')")
+        # The answer to a later question comes after whatever the view asked before it.
+        await host.ask("ping", {})
+        unknown = await host.ask("ui/unheard-of", {})
+
+    assert len(host.calls) == 1
+    assert unknown["error"] == {"code": -32601, "message": "no method ui/unheard-of"}
+
+
+@browsing
+async def test_a_call_that_was_stopped_is_told(page: Page, client: Client) -> None:
+    async with show_app(page, client) as host:
+        await host.notify("ui/notifications/tool-input", {"arguments": {"session_id": "shown"}})
+        await host.notify("ui/notifications/tool-cancelled", {"reason": "user action"})
+        await host.view.until("document.getElementById('status').textContent === 'The call was stopped: user action.'")
+
+
+@browsing
+async def test_a_print_has_the_transcript_in_black_on_white_and_no_buttons(page: Page, client: Client) -> None:
+    session_id = await start(client)
+    async with show_app(page, client, context={"theme": "dark"}) as host:
+        await host.give(as_json(await client.call_tool("get_session", {"session_id": session_id})))
+        await host.view.until("!document.getElementById('refresh').hidden")
+        await page.send("Emulation.setEmulatedMedia", media="print")
+        buttons = await host.view.run("[...document.querySelectorAll('button')].some((one) => one.checkVisibility())")
+        style = await host.view.run(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+
+    assert not buttons
+    assert style == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
+@browsing
 async def test_a_failed_request_is_told_and_can_be_tried_again(page: Page, client: Client) -> None:
     whole = await generate(client)
     replies: list[Json] = [{"error": {"code": -32000, "message": "The server went away."}}, {"result": whole}]

@@ -21,8 +21,8 @@ def _icon(drawing: str, drawn: str = _DRAWN) -> Icon:
 
 # A horseshoe magnet. In few bytes: on protocol 2026-07-28 the server's description goes along with every result.
 MARK = _icon(
-    '<path d="M2 0v6a4 4 0 0 0 8 0V0M0 3h4m4 0h4"/>',
-    f'viewBox="-2 -1 16 13" fill="none" stroke="{_TEAL}" stroke-width="2"',
+    f'<path stroke="{_TEAL}" d="M6 9v3a6 6 0 0 0 12 0V9"/><path stroke="#94a3b8" d="M6 2v5M18 2v5"/>',
+    'viewBox="0 0 24 24" fill="none" stroke-width="5"',
 )
 """The server's own mark."""
 

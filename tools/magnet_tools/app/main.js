@@ -11,6 +11,8 @@ const state = {
   facts: null,
   trace: new Map(),
   audit: null,
+  audited: 0,
+  hasAsked: false,
   context: {},
   canCall: false,
   isFollowing: false,
@@ -52,7 +54,7 @@ function take(result) {
 
 function takeSession(session, meta) {
   if (state.session && state.session.session_id !== session.session_id) forget();
-  // Some results leave the dialogue out; what was shown before stands.
+  // Some results leave the dialogue out; what was shown of the same session stands.
   const dialogue = session.dialogue.length ? session.dialogue : (state.session?.dialogue ?? []);
   const isShorter = dialogue.length < (state.session?.dialogue?.length ?? 0);
   if (isShorter) forget();
@@ -60,7 +62,7 @@ function takeSession(session, meta) {
   state.session = { ...session, dialogue };
   state.facts = meta?.[FACTS_KEY] ?? null;
   for (const turn of session.turns) state.trace.set(turn.index, turn);
-  state.audit = session.audit ?? (isRunning() ? null : state.audit);
+  if (session.audit) Object.assign(state, { audit: session.audit, audited: dialogue.length });
   showSession();
   goOn();
 }
@@ -69,19 +71,27 @@ function takeSession(session, meta) {
 function goOn() {
   if (!state.canCall) return;
   if (isWritten()) follow();
-  else if (!state.session.dialogue.length) attempt(() => refresh({}));
+  else if (!state.session.dialogue.length) askForDialogue();
   // Hosts may drop `_meta`, which has the techniques; then the trace has them.
   else if (!state.facts && state.session.exchanges > 0 && !state.trace.size) attempt(loadTrace);
+  else if (byId("audit").open && isAuditOld() && !state.tracing) attempt(openAudit);
+}
+
+/** Asks once: a server that has no dialogue to give would be asked for ever. */
+function askForDialogue() {
+  if (state.hasAsked) return;
+  state.hasAsked = true;
+  attempt(() => refresh({}));
 }
 
 function forget() {
   state.trace.clear();
-  state.audit = null;
-  state.facts = null;
+  Object.assign(state, { session: null, facts: null, audit: null, audited: 0 });
   transcript.clear();
 }
 
 const isRunning = () => state.session?.status === "running";
+const isAuditOld = () => state.audited < state.session.dialogue.length;
 const isWritten = () => isRunning() && state.facts?.is_written === true;
 
 // Asking the server
@@ -100,6 +110,17 @@ function loadTrace() {
 
 async function openTurn(exchange) {
   if (!state.trace.has(exchange)) await loadTrace();
+}
+
+async function openAudit() {
+  const body = byId("audit-body");
+  if (!state.audit) body.replaceChildren(make("p", "quiet", "Loading…"));
+  try {
+    await loadTrace();
+  } catch (error) {
+    if (!state.audit) body.replaceChildren();
+    throw error;
+  }
 }
 
 /** Asks again and again, each time waiting at the server, until the session has ended or nobody looks. */
@@ -125,7 +146,10 @@ async function attempt(work) {
   try {
     await work();
   } catch (error) {
-    showTrouble(error.message, askAgain);
+    showTrouble(error.message, () => {
+      clearTrouble();
+      return attempt(work);
+    });
   }
 }
 
@@ -174,7 +198,7 @@ byId("whole").addEventListener("click", () => attempt(() => refresh({})));
 byId("again").addEventListener("click", () => state.retry?.());
 byId("expand").addEventListener("click", () => attempt(changeDisplayMode));
 byId("audit").addEventListener("toggle", (event) => {
-  if (event.target.open && !state.audit) attempt(loadTrace);
+  if (event.target.open && isAuditOld() && state.canCall) attempt(openAudit);
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && state.canCall && isWritten()) follow();
