@@ -397,7 +397,7 @@ async def test_nobody_follows_while_the_page_is_hidden_or_torn_down(page: Page, 
 @browsing
 async def test_what_a_result_leaves_out_is_asked_for(page: Page, client: Client) -> None:
     whole = await generate(client)
-    silent = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
+    silent: Json = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
     async with show_app(page, client) as host:
         await host.give(silent)
         await host.view.until("document.querySelectorAll('.utterance').length === 14")
@@ -414,7 +414,7 @@ async def test_what_a_result_leaves_out_is_asked_for(page: Page, client: Client)
 @browsing
 async def test_a_server_without_a_dialogue_to_give_is_asked_once(page: Page, client: Client) -> None:
     whole = await generate(client)
-    silent = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
+    silent: Json = {**whole, "structuredContent": {**whole["structuredContent"], "dialogue": []}}
 
     async def call_tool(_: str, __: Json) -> Json:
         return {"result": silent}
