@@ -1,7 +1,7 @@
 """How a tool is made: its title and hints, its foreseen errors, its text and structure."""
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from mcp.server import MCPServer
@@ -16,6 +16,7 @@ from magnet.agents import ModelRole
 from magnet.errors import MagnetError
 from magnet.runtime import Runtime
 from magnet_tools.argument_errors import explain_arguments
+from magnet_tools.icons import icon_of
 from magnet_tools.scopes import find_refusal
 
 P = ParamSpec("P")
@@ -75,7 +76,13 @@ class ExplainingTool(Tool):
             raise ToolError(f"Error executing tool {self.name}: {reason}") from error.__cause__
 
 
-def make_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+def make_tool(
+    function: Callable[..., Awaitable[CallToolResult]],
+    title: str,
+    annotations: ToolAnnotations,
+    *,
+    meta: Mapping[str, object] | None = None,
+) -> Tool:
     """Return a tool with its function's name; the docstring's first paragraph is what a model reads.
 
     What the engine raises on purpose reaches the model as a `ToolError` with its text. Arguments that the tool
@@ -83,7 +90,12 @@ def make_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, an
     """
     description = " ".join((function.__doc__ or "").split("\n\n", 1)[0].split())
     tool = ExplainingTool.from_function(
-        tell_errors(function), title=title, description=description, annotations=annotations
+        tell_errors(function),
+        title=title,
+        description=description,
+        annotations=annotations,
+        icons=[icon_of(function.__module__)],
+        meta=dict(meta) if meta else None,
     )
     arguments = tool.fn_metadata.arg_model
     tool.fn_metadata.arg_model = create_model(
@@ -106,10 +118,14 @@ def tell_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]
     return told
 
 
-def result(structured: BaseModel, text: str, links: Sequence[ResourceLink] = ()) -> CallToolResult:
-    """Return what a person reads, the resources it points to, and what a program reads."""
+def result(
+    structured: BaseModel, text: str, links: Sequence[ResourceLink] = (), meta: Mapping[str, object] | None = None
+) -> CallToolResult:
+    """Return what a person reads, the resources it points to, what a program reads and what only a view reads."""
     return CallToolResult(
-        content=[TextContent(text=text), *links], structured_content=structured.model_dump(mode="json")
+        content=[TextContent(text=text), *links],
+        structured_content=structured.model_dump(mode="json"),
+        _meta=dict(meta) if meta else None,
     )
 
 

@@ -27,7 +27,9 @@ from magnet_tools import (
     turn_tools,
 )
 from magnet_tools.events import SessionEvents
+from magnet_tools.icons import MARK
 from magnet_tools.registry import Server
+from magnet_tools.session_view import viewer
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
 """Gives the runtime for as long as the server runs."""
@@ -100,10 +102,12 @@ def build_server(
         title="MAGneT counseling sessions",
         instructions=INSTRUCTIONS,
         version=__version__,
+        icons=[MARK],
         lifespan=lifespan,
         auth=auth,
         token_verifier=token_verifier,
         tools=list(_all_tools()),
+        extensions=[viewer()],
         log_level="WARNING",
         cache_hints=_CACHE_HINTS,
         subscriptions=events,

@@ -45,6 +45,7 @@ from magnet_tools.registry import (
     session_link,
 )
 from magnet_tools.results import SessionListResult, SessionResult, session_result, session_text
+from magnet_tools.session_view import SESSION_VIEW, view_facts
 
 FOLLOW = f"It is being written: get_session with wait_seconds={MAX_WAIT_S} follows it to its end."
 
@@ -55,13 +56,13 @@ MAX_LISTED = MAX_LIST - 1
 def build_tools() -> list[Tool]:
     """Return the session tools."""
     return [
-        make_tool(start_session, "Start a session", WRITES),
+        make_tool(start_session, "Start a session", WRITES, meta=SESSION_VIEW),
         make_tool(add_turn, "Add a turn", WRITES),
-        make_tool(get_session, "Get a session", READS),
+        make_tool(get_session, "Get a session", READS, meta=SESSION_VIEW),
         make_tool(list_sessions, "List sessions", READS),
         make_tool(cancel_session, "Cancel a session", STOPS),
-        make_tool(branch_session, "Branch a session", WRITES),
-        make_tool(generate_session, "Generate a session", GENERATES),
+        make_tool(branch_session, "Branch a session", WRITES, meta=SESSION_VIEW),
+        make_tool(generate_session, "Generate a session", GENERATES, meta=SESSION_VIEW),
     ]
 
 
@@ -133,7 +134,7 @@ async def get_session(
     if wait_seconds and is_written:
         await follow(ctx, session, wait_seconds)
         session, is_written = await _look(ctx, session_id)
-    return _show(session, with_trace=trace, note=FOLLOW if is_written else "")
+    return _show(session, with_trace=trace, is_written=is_written)
 
 
 async def list_sessions(
@@ -199,7 +200,7 @@ async def generate_session(
         await follow(ctx, session, wait_seconds)
     session, is_written = await _look(ctx, session.id)
     is_whole = session.status == "finished" and wait_seconds > 0
-    return _show(session, with_dialogue=is_whole, note=FOLLOW if is_written else "")
+    return _show(session, with_dialogue=is_whole, is_written=is_written)
 
 
 async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:
@@ -212,8 +213,14 @@ async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:
 
 
 def _show(
-    session: SessionRecord, *, with_dialogue: bool = True, with_trace: bool = False, note: str = ""
+    session: SessionRecord,
+    *,
+    with_dialogue: bool = True,
+    with_trace: bool = False,
+    is_written: bool = False,
+    note: str = "",
 ) -> CallToolResult:
     """Return a session as a tool shows it; a note takes the place of telling whose turn it is."""
     shown = session_result(session, with_dialogue=with_dialogue, with_trace=with_trace)
-    return result(shown, session_text(shown, note), [session_link(session.id)])
+    text = session_text(shown, FOLLOW if is_written else note)
+    return result(shown, text, [session_link(session.id)], view_facts(session, is_written=is_written))

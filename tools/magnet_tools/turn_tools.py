@@ -37,6 +37,7 @@ from magnet_tools.briefs import Brief, brief_text
 from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by
 from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, make_tool, result, runtime_of, session_link, writer_of
 from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
+from magnet_tools.session_view import SESSION_VIEW
 from magnet_tools.turn_briefs import brief_turn
 
 
@@ -45,7 +46,7 @@ def build_tools() -> list[Tool]:
     return [
         make_tool(compose_response, "Compose the counselor's turn", ASKS_MODEL),
         make_tool(simulate_client, "Simulate the client", ASKS_MODEL),
-        make_tool(counselor_turn, "Write a whole counselor turn", GENERATES),
+        make_tool(counselor_turn, "Write a whole counselor turn", GENERATES, meta=SESSION_VIEW),
     ]
 
 
