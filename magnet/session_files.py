@@ -30,6 +30,8 @@ PAPER_TURNS = 20
 
 _NOT_GIVEN = "not given"
 _STORE_PAGE = 50
+# A session's line is tens of kilobytes, for which Python's own 8 KiB would be read over and over.
+_READ_BYTES = 256 * 1024
 # Our own files are read line by line; only a file this small is tried as one JSON object over several lines.
 _MAX_WHOLE_FILE_BYTES = 32 * 1024 * 1024
 _EXPECTED = (
@@ -157,7 +159,7 @@ def _read_file(path: Path) -> Iterator[SessionRecord]:
         if (whole := _read_whole(path)) is not None:
             yield _read_value(whole, str(path), path.stem, _number_of(path) or 1)
             return
-        with path.open("rb") as file:
+        with path.open("rb", buffering=_READ_BYTES) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _read_line(line, path, number)

@@ -5,12 +5,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import IO, Generic, Protocol, Self, TypeVar
 
 from magnet.errors import MagnetError
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 BYTES_IN_MEMORY = 8_000_000
 """What the keys of a pool's counters take in memory, together; more makes nothing faster."""
@@ -19,10 +16,10 @@ PARTITIONS = 256
 """Parts into which keys are split in the files, so that only one part is counted at a time."""
 
 Keys = TypeVar("Keys")
-NewKeys = TypeVar("NewKeys", contravariant=True)
+Keys_contra = TypeVar("Keys_contra", contravariant=True)
 
 
-class HeldKeys(Protocol[NewKeys]):
+class HeldKeys(Protocol[Keys_contra]):
     """The keys of one counter that are in memory; `key_bytes` is about what each takes there."""
 
     key_bytes: int
@@ -31,7 +28,7 @@ class HeldKeys(Protocol[NewKeys]):
         """Return how many are held."""
         ...
 
-    def add(self, keys: NewKeys) -> None:
+    def add(self, keys: Keys_contra) -> None:
         """Take keys in; one that was added before, even before a `take`, may be left out."""
         ...
 
@@ -39,7 +36,7 @@ class HeldKeys(Protocol[NewKeys]):
         """Return how many different keys are held."""
         ...
 
-    def take(self) -> Sequence["Buffer"]:
+    def take(self) -> Sequence[memoryview]:
         """Return all keys, eight bytes each, in `PARTITIONS` parts by their value, and hold none any more."""
         ...
 
@@ -181,14 +178,14 @@ class KeySet:
         """Return how many different keys are held."""
         return len(self._keys)
 
-    def take(self) -> Sequence["Buffer"]:
+    def take(self) -> Sequence[memoryview]:
         """Return all keys, split by their low bits, and hold none any more."""
         parts = [array("q") for _ in range(PARTITIONS)]
         append = [part.append for part in parts]
         for key in self._keys:
             append[key & (PARTITIONS - 1)](key)
         self._keys = set()
-        return parts
+        return list(map(memoryview, parts))
 
     def count_parts(self, parts: Iterable[bytes]) -> int:
         """Return how many different keys these parts hold together."""

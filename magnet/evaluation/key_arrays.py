@@ -67,11 +67,11 @@ class KeyArrays:
         """Return how many different keys are held."""
         return len(_distinct(self._arrays))
 
-    def take(self) -> Sequence[KeyArray]:
+    def take(self) -> Sequence[memoryview]:
         """Return all keys, split by their high bits, and hold none any more."""
         keys = _distinct(self._arrays)
         self._arrays, self._held = [], 0
-        return np.split(keys, np.searchsorted(keys, _PART_STARTS))
+        return [part.data for part in np.split(keys, np.searchsorted(keys, _PART_STARTS))]
 
     def count_parts(self, parts: Iterable[bytes]) -> int:
         """Return how many different keys these parts hold together."""
