@@ -5,7 +5,7 @@
 Each command runs in a process of its own, from the file to the printed JSON, interpreter start included. Memory is
 constant where the peak at 10,000 sessions is about that at 1,000. Both commands keep to one core: sessions a second
 of processor time is what they reach there, and on a machine that is busy with nothing else the time passed is the same.
-Diversity is about twice as fast where numpy is installed, so the last line says whether it is.
+Diversity takes a third of the time where numpy is installed; the last line says whether it is.
 (A Linux or macOS machine, for `os.wait4`.)
 """
 
