@@ -69,7 +69,7 @@ def _load_markdown_pack(folder: Path, name: str) -> Pack:
     if not prompts:
         raise PromptError(f"the prompt pack {folder} holds no prompts (*.md, or the paper's agent_*.txt)")
     attitudes = folder / "attitudes.toml"
-    borrowed = {} if attitudes.is_file() else built_in_pack().attitudes
+    borrowed: Mapping[Attitude, str] = {} if attitudes.is_file() else built_in_pack().attitudes
     # The judge's prompts write no session; a rubric carries a fingerprint of its own.
     files_used = [*(path for path in paths if path.parent.name != JUDGE), attitudes]
     return Pack(
