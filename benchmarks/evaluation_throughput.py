@@ -5,12 +5,15 @@
 Each command runs in a process of its own, from the file to the printed JSON, interpreter start included. Memory is
 constant where the peak at 10,000 sessions is about that at 1,000. Both commands keep to one core: sessions a second
 of processor time is what they reach there, and on a machine that is busy with nothing else the time passed is the same.
+Diversity takes a third of the time where numpy is installed; the last line says whether it is.
 (A Linux or macOS machine, for `os.wait4`.)
 """
 
 import argparse
+import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -85,6 +88,8 @@ def main() -> None:
             f"{row['command']:<20} {row['sessions']:>9,} {row['seconds']:>8} "
             f"{row['sessions_per_s']:>11} {row['sessions_per_cpu_s']:>8} {row['peak_mb']:>8}"
         )
+    has_numpy = importlib.util.find_spec("numpy") is not None
+    print(f"Python {platform.python_version()}, {'with' if has_numpy else 'without'} numpy")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -158,7 +159,8 @@ def _read_file(path: Path) -> Iterator[SessionRecord]:
         if (whole := _read_whole(path)) is not None:
             yield _read_value(whole, str(path), path.stem, _number_of(path) or 1)
             return
-        with path.open("rb") as file:
+        # A session's line takes tens of kilobytes, Python's own buffer eight.
+        with path.open("rb", buffering=256 * 1024) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _read_line(line, path, number)
@@ -189,16 +191,15 @@ def _read_line(line: bytes, path: Path, number: int) -> SessionRecord:
     place = f"{path}, line {number}"
     if line.startswith(b"SQLite format 3"):
         raise SessionFileError(f"{path} is a SQLite database: to read a store, write sqlite:///{path}")
-    try:
+    with suppress(ValidationError):
         # Nearly every line is a record of ours, whose JSON pydantic reads in half the time; the others are told below.
         return SessionRecord.model_validate_json(line)
-    except ValidationError:
-        pass
     try:
         value: object = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise SessionFileError(f"{place} is not valid JSON ({reason})") from error
+        hint = f": {_EXPECTED}" if number == 1 else ""
+        raise SessionFileError(f"{place} is not valid JSON ({reason}){hint}") from error
     return _read_value(value, place, f"{path.stem}-{number}", number)
 
 
@@ -272,7 +273,7 @@ class _PaperSession:
             dialogue=dialogue,
             # The released code reports 0 whatever a session cost.
             usage=UsageRecord(cost_usd=float(cost) if isinstance(cost, int | float) and cost else None),
-            provenance=_NO_PROVENANCE,
+            provenance=_NO_ORIGIN,
             max_turns=max(PAPER_TURNS, exchanges),
             min_turns=0,
         )
@@ -332,9 +333,7 @@ class _PaperSession:
         return intake.model_copy(update=told)
 
 
-_NO_PROVENANCE = ProvenanceRecord(
-    version="", prompt_pack="", prompt_fingerprint="", models={}, seed=None, created_at=""
-)
+_NO_ORIGIN = ProvenanceRecord(version="", prompt_pack="", prompt_fingerprint="", models={}, seed=None, created_at="")
 
 
 def _given(table: Mapping[str, object]) -> dict[str, object]:

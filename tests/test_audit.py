@@ -271,7 +271,7 @@ def test_the_longest_shared_run_is_the_longest(words: list[str], others: list[st
         return {tuple(of[start : start + length]) for start in range(len(of) - length + 1)}
 
     lengths = [length for length in range(5, 25) if runs(words, length) & runs(others, length)]
-    found = longest_shared_run(words, others)
+    found = longest_shared_run(*lines_of(" ".join(words), " ".join(others)))
     assert (found[1] if found else None) == (max(lengths) if lengths else None)
     if found:
         start, length = found

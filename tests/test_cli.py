@@ -103,9 +103,22 @@ def test_it_runs_as_a_module_and_tells_its_version(module: str) -> None:
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"magnet {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [[], ["intakes"], ["nonsense"], ["sessions", "list"], ["export", "x"]])
-def test_a_wrong_command_line_shows_the_usage_and_exits_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "magnet: error: the following arguments are required: COMMAND; magnet --help shows"),
+        (
+            ["intakes"],
+            "magnet intakes: error: the following arguments are required: COMMAND; magnet intakes --help shows",
+        ),
+        (["nonsense"], "magnet: error: argument COMMAND: invalid choice: 'nonsense'"),
+        (["sessions", "list"], "magnet sessions list: error: the following arguments are required: SOURCE"),
+        (["export", "x"], "magnet export: error: the following arguments are required: --format"),
+        (["audit", "x", "--nonsense"], "magnet: error: unrecognized arguments: --nonsense"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line_and_exits_2(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
         main(arguments)
@@ -113,7 +126,8 @@ def test_a_wrong_command_line_shows_the_usage_and_exits_2(
     assert left.value.code == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("usage: magnet")
+    assert shown.err.startswith(told)
+    assert shown.err.count("\n") == 1
 
 
 def test_an_error_is_one_line_on_stderr_and_nothing_on_stdout() -> None:

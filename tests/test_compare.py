@@ -309,12 +309,31 @@ def test_the_rehearsal_engine_is_no_judge(
     assert "comparing needs an LLM as judge, and the rehearsal engine is none: set OPENAI_API_KEY" in said
 
 
-def test_a_judge_of_whom_nothing_can_be_read_is_said_so(
+def test_a_method_that_a_corpus_lacks_is_told_with_those_it_has(
     judge: FakeOpenAI, runs: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    said = refuse(capsys, *runs, "--methods", "nonsense,cactus")
+    assert f"{runs[0]} has no sessions of the method 'nonsense', only of " in said
+    assert judge.calls == []
+
+
+def test_verdicts_are_not_asked_for_where_they_cannot_be_written(
+    judge: FakeOpenAI, runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refuse(capsys, *runs, "-o", str(tmp_path))
+    assert f"{tmp_path} is there already and is not a file" in said
+    assert judge.calls == []
+
+
+def test_a_judge_of_whom_nothing_can_be_read_is_said_so(
+    judge: FakeOpenAI, runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     judge.script = lambda _body: chat("I would rather not say.")
-    assert main(["compare", *runs]) == 2
+    earlier = tmp_path / "comparisons.jsonl"
+    earlier.write_text("earlier\n")
+    assert main(["compare", *runs, "-o", str(earlier)]) == 2
     assert "no verdict could be read (first reason: the answer does not name this aspect)" in capsys.readouterr().err
+    assert earlier.read_text() == "earlier\n"
 
 
 def test_other_aspects_come_from_a_file(

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magnet.cli.main import main
+from magnet.errors import MagnetError
 from magnet.evaluation.distinct import DistinctPool
 from magnet.evaluation.diversity import (
     DiversityOptions,
@@ -20,6 +22,7 @@ from magnet.evaluation.diversity import (
     expectation_adjusted_distinct,
     measure_diversity,
 )
+from magnet.evaluation.ngrams import new_ngram_counts
 from magnet.session_files import read_sessions
 
 
@@ -203,18 +206,49 @@ def test_ead_stays_finite_at_any_size(tokens: int, vocab_size: int) -> None:
     assert ead > 0
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30), st.integers(0, 20))
-def test_counting_is_exact_however_little_memory_it_may_take(keys: list[int], limit: int) -> None:
-    with DistinctPool(limit) as pool:
-        whole, half = pool.new_counter(), pool.new_counter()
-        for key in keys:
-            whole.add([key])
-            half.add([key // 2])
-        assert whole.count() == len(set(keys))
-        assert half.count() == len({key // 2 for key in keys})
-        whole.add(keys)
-        assert whole.count() == len(set(keys))
+def ngrams(texts: Sequence[Sequence[str | int]], order: int) -> set[tuple[str | int, ...]]:
+    """Return the different n-grams of these texts."""
+    return {tuple(text[start : start + order]) for text in texts for start in range(len(text) - order + 1)}
+
+
+WORDS = st.sampled_from("abcdefghij") | st.integers(0, 9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(WORDS, max_size=20), max_size=12), st.integers(0, 4_000))
+def test_counting_is_exact_however_little_memory_it_may_take(texts: list[list[str | int]], limit_bytes: int) -> None:
+    for is_installed in (True, False):
+        with pytest.MonkeyPatch.context() as patch, DistinctPool(limit_bytes) as pool:
+            if not is_installed:
+                patch.setitem(sys.modules, "numpy", None)
+            whole, half = new_ngram_counts(pool), new_ngram_counts(pool)
+            for place, text in enumerate(texts):
+                whole.add(text)
+                if place % 2:
+                    half.add(text)
+            expected = tuple(len(ngrams(texts, order)) for order in (1, 2, 3))
+            assert whole.count() == expected
+            assert half.count() == tuple(len(ngrams(texts[1::2], order)) for order in (1, 2, 3))
+            for text in texts:
+                whole.add(text)
+            assert whole.count() == expected
+
+
+def test_figures_are_the_same_with_and_without_numpy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_sessions(tmp_path / "corpus", *[(f"a b {number % 7}", f"c {number}") for number in range(40)])
+    with_numpy = run_json(capsys, str(folder), "--by", "role", "--cleaning", "standard")
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert run_json(capsys, str(folder), "--by", "role", "--cleaning", "standard") == with_numpy
+    # a b 0…6 c 0…39: 3 + 40 types (0…6 are among the 40), 200 tokens.
+    assert (with_numpy["tokens"], with_numpy["types"]) == (200, 43)
+
+
+def test_no_room_for_temporary_files_is_told_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with DistinctPool(limit_bytes=0) as pool, pytest.raises(MagnetError, match="set TMPDIR to a folder with more room"):
+        new_ngram_counts(pool).add(["a", "b"])
 
 
 def test_sessions_without_words_give_no_ratio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -427,6 +427,22 @@ def test_a_run_with_unanswered_judgements_says_so_and_fails(tmp_path: Path, fake
     assert "3 of 18" in done.stdout
 
 
+def test_scores_of_an_earlier_run_outlive_one_that_gets_no_answer_at_all(tmp_path: Path, fake: FakeOpenAI) -> None:
+    sessions = write_sessions(tmp_path / "sessions.jsonl", [make_session("a")])
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("earlier\n")
+    fake.script = lambda _: failure(500, "out of order")
+    done = run_evaluate(sessions, cwd=tmp_path, base_url=fake.base_url)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "error: no score was given, and scores.jsonl is not written: " in done.stderr
+    assert "out of order" in done.stderr
+    assert (scores.read_text(), sorted(path.suffix for path in tmp_path.iterdir())) == (
+        "earlier\n",
+        [".db", ".jsonl", ".jsonl"],
+    )
+
+
 def test_a_killed_run_goes_on_without_repeating_a_judgement(tmp_path: Path, fake: FakeOpenAI) -> None:
     sessions = write_sessions(tmp_path / "sessions.jsonl", [make_session(f"s{n}") for n in range(5)])
     command = evaluate_command(
@@ -472,6 +488,7 @@ NO_CASE = {"dialogue": [{"role": "counselor", "message": "Hi."}, {"role": "clien
         (["sessions.jsonl", "--limit", "0"], "--limit is 0; give 1 or more"),
         (["sessions.jsonl", "--scale-file", "bad.toml"], "the scale file bad.toml is wrong: title is missing"),
         (["sessions.jsonl", "-o", "nowhere/scores.jsonl"], "there is no folder nowhere"),
+        (["sessions.jsonl", "-o", "."], ". is there already and is not a file; choose another name"),
         (["sessions.jsonl", "--prompts", "nowhere"], "the prompt pack nowhere is not a folder"),
         (["session_7.json", "--scales", "ctrs,panas"], "has no intake form, which the scale panas is judged on"),
     ],

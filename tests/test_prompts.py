@@ -1,5 +1,6 @@
 """Prompts: what a file must declare, how values are filled in, and what the built-in pack promises."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -172,6 +173,14 @@ def test_any_change_of_wording_changes_the_fingerprint(pack_folder: Path) -> Non
     after_prompt = load_pack(pack_folder).fingerprint
     replace(pack_folder / "attitudes.toml", "You want this to work", "You would like this to work")
     assert len({before, after_prompt, load_pack(pack_folder).fingerprint}) == 3
+
+
+def test_attitudes_that_a_pack_borrows_are_in_its_fingerprint(tmp_path: Path) -> None:
+    prompt = '+++\nversion = 1\nsource = "us"\nvariables = []\n+++\n# user\nHello.\n'
+    (tmp_path / "client.md").write_text(prompt)
+    wordings = "".join(f"{attitude}\0{built_in_pack().attitudes[attitude]}\0" for attitude in Attitude)
+    hashed = hashlib.sha256(f"client.md\0{prompt}\0{wordings}".encode()).hexdigest()
+    assert load_pack(tmp_path).fingerprint == hashed[:16]
 
 
 @pytest.mark.parametrize("method", METHODS)

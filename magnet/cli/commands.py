@@ -3,12 +3,20 @@
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage] argparse has no public name for what add_subparsers returns
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 """What a command does with its parsed options; it returns the exit status."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser, and that of every command added to it, that tells what is wrong in one line, as all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2, without the usage that argparse prints first."""
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help shows the options\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magnet.cli.commands import Command, Subparsers, add_command
-from magnet.cli.files import check_folder_of, new_file
+from magnet.cli.files import check_file, new_file
 from magnet.cli.output import count, render_table, write_json, write_note, write_text
 from magnet.errors import InputError
 
@@ -62,7 +62,7 @@ def _two_methods(text: str) -> tuple[str, str]:
 
 def _run(options: argparse.Namespace) -> int:
     if options.output:
-        check_folder_of(options.output)
+        check_file(options.output)
     return asyncio.run(_compare(options))
 
 
@@ -100,11 +100,21 @@ def _pair(options: argparse.Namespace) -> "Pairing":
     from magnet.session_files import read_sessions
 
     first, second = options.methods or (None, None)
-    return pair_sessions(_of_method(read_sessions(options.a), first), _of_method(read_sessions(options.b), second))
+    sources = (
+        _of_method(options.a, read_sessions(options.a), first),
+        _of_method(options.b, read_sessions(options.b), second),
+    )
+    return pair_sessions(*sources)
 
 
-def _of_method(sessions: "Iterable[SessionRecord]", method: str | None) -> "Iterator[SessionRecord]":
-    return (session for session in sessions if method in (None, session.method))
+def _of_method(source: str, sessions: "Iterable[SessionRecord]", method: str | None) -> "Iterator[SessionRecord]":
+    methods: set[str] = set()
+    for session in sessions:
+        methods.add(session.method)
+        if method in (None, session.method):
+            yield session
+    if method is not None and method not in methods:
+        raise InputError(f"{source} has no sessions of the method {method!r}, only of {', '.join(sorted(methods))}")
 
 
 async def _judge(
@@ -114,9 +124,14 @@ async def _judge(
     from magnet.evaluation.preference_tally import tally_preferences
 
     records = await compare_all(comparer, pairs, options.concurrency, _progress(len(pairs)))
+    tally, failed = tally_preferences(records), comparer.spent.failed
+    if not failed and all(aspect.unscored == tally.pairs for aspect in tally.aspects):
+        reason = next(reason for verdict in records[0].aspects.values() for reason in verdict.reasons.values())
+        raise InputError(
+            f"no verdict could be read (first reason: {reason}); choose another model: MAGNET_JUDGE__MODEL"
+        )
     if options.output:
         _write(options.output, records)
-    tally = tally_preferences(records)
     if options.json:
         write_json(_document(tally, pairing, comparer))
     else:
@@ -124,16 +139,10 @@ async def _judge(
         write_text(
             f"\nVerdicts: {options.output}" if options.output else "\nWith -o FILE the verdicts are written too."
         )
-    failed = comparer.spent.failed
     if failed:
         write_note(
             f"{count(failed, 'call')} got no answer from the endpoint, and their pairs are unscored; the same command "
             "again asks for them, and for nothing else"
-        )
-    elif all(aspect.unscored == tally.pairs for aspect in tally.aspects):
-        reason = next(reason for verdict in records[0].aspects.values() for reason in verdict.reasons.values())
-        raise InputError(
-            f"no verdict could be read (first reason: {reason}); choose another model: MAGNET_JUDGE__MODEL"
         )
     return 1 if failed else 0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magnet.cli.commands import Command, Subparsers, add_command
-from magnet.cli.files import check_folder_of, new_file
+from magnet.cli.files import check_file, new_file
 from magnet.cli.output import count, render_table, write_json, write_note, write_text
-from magnet.errors import InputError
+from magnet.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     # The engine comes with pydantic and the store; `magnet --help` should not wait for them.
@@ -67,10 +67,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(options, settings, order)
     check_judge(settings.models["judge"])
-    check_folder_of(options.output)
+    check_file(options.output)
     total = check_sessions(_read(options), order)
     with new_file(options.output) as file:
         averages, tally = _run(options, settings, order, total, file.write)
+        if tally.failed and not tally.calls and not tally.reused:
+            # Scores of an earlier run are worth more than a file without a single one.
+            raise ModelError(f"no score was given, and {options.output} is not written: {_reason(tally)}")
     if options.json:
         write_json(_document(options, averages, tally, settings))
     else:
@@ -78,9 +81,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     if tally.failed:
         write_note(
             f"{count(tally.failed, 'judgement')} got no answer from the endpoint and count as unscored; "
-            f"the same command again asks for them, and for nothing else ({tally.last_error or 'internal error'})"
+            f"the same command again asks for them, and for nothing else ({_reason(tally)})"
         )
     return 1 if tally.failed else 0
+
+
+def _reason(tally: "Tally") -> str:
+    return tally.last_error or "internal error"
 
 
 def _check_numbers(options: argparse.Namespace) -> None:

@@ -17,10 +17,19 @@ def check_new(path: Path, *, is_forced: bool) -> None:
     Raises:
         InputError: something is in the way and `--force` was not given, or there is no folder to hold it.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is there already and is not a file; choose another name")
+    check_file(path)
     if path.exists() and not is_forced:
         raise InputError(f"{path} is there already; --force writes over it")
+
+
+def check_file(path: Path) -> None:
+    """Check that a file can be put here, in the place of an earlier one if there is one.
+
+    Raises:
+        InputError: a folder or a device is in the way, or there is no folder to hold it.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is there already and is not a file; choose another name")
     check_folder_of(path)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from magnet import __version__
 from magnet.cli import audit, compare, diversity, evaluate, export, intakes, prompts, report, sessions
-from magnet.cli.commands import render_examples
+from magnet.cli.commands import OneLineParser, render_examples
 from magnet.cli.output import write_note
 from magnet.errors import MagnetError
 from magnet.notices import NOTICE
@@ -57,7 +57,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="magnet",
         description="Work with MAGneT's intakes, prompts, sessions and datasets.\n"
         "magnet-batch generates sessions; magnet-server serves them to MCP hosts.",

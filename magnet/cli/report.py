@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magnet.cli.commands import Command, Subparsers, add_command
-from magnet.cli.files import check_folder_of, new_file
+from magnet.cli.files import check_file, new_file
 from magnet.cli.output import write_json, write_text
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
     outputs = {options.output: to_html, options.csv: to_csv, options.markdown: to_markdown}
     outputs.pop(None, None)
     for path in outputs:
-        check_folder_of(path)
+        check_file(path)
     tokenizer = load_tokenizer(options.tokenizer)
     vocabulary = options.vocab_size or tokenizer.vocab_size or DEFAULT_VOCABULARY
     measured = DiversityOptions(cleaning=options.cleaning, tokenizer=tokenizer, vocab_size=vocabulary)

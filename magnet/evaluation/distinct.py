@@ -2,28 +2,57 @@
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Generic, Protocol, Self, TypeVar
 
 from magnet.errors import MagnetError
 
-KEYS_IN_MEMORY = 200_000
-"""Keys that the counters of a pool hold at once, together; each takes about 100 bytes."""
+BYTES_IN_MEMORY = 8_000_000
+"""What the keys of a pool's counters take in memory, together; more makes nothing faster."""
 
-_PARTITIONS = 256
-_KEY_BYTES = 8
+PARTITIONS = 256
+"""Parts into which keys are split in the files, so that only one part is counted at a time."""
+
+Keys = TypeVar("Keys")
+Keys_contra = TypeVar("Keys_contra", contravariant=True)
+
+
+class HeldKeys(Protocol[Keys_contra]):
+    """The keys of one counter that are in memory; `key_bytes` is about what each takes there."""
+
+    key_bytes: int
+
+    def __len__(self) -> int:
+        """Return how many are held."""
+        ...
+
+    def add(self, keys: Keys_contra) -> None:
+        """Take keys in; one that was added before, even before a `take`, may be left out."""
+        ...
+
+    def count(self) -> int:
+        """Return how many different keys are held."""
+        ...
+
+    def take(self) -> Sequence[memoryview]:
+        """Return all keys, eight bytes each, in `PARTITIONS` parts by their value, and hold none any more."""
+        ...
+
+    def count_parts(self, parts: Iterable[bytes]) -> int:
+        """Return how many different keys these parts of earlier takes hold together."""
+        ...
 
 
 class DistinctPool:
     """The counters of one measurement and the memory they share. A context manager: it owns their files."""
 
-    def __init__(self, limit: int = KEYS_IN_MEMORY) -> None:
-        """Hold at most `limit` keys in memory, and one `add` more."""
-        self._limit = limit
-        self._held = 0
-        self._counters: list[DistinctCounter] = []
+    def __init__(self, limit_bytes: int = BYTES_IN_MEMORY) -> None:
+        """Hold at most this much in memory, and one `add` more."""
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._counters: list[_Spilling] = []
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -36,9 +65,9 @@ class DistinctPool:
         """Remove the temporary files."""
         self._files.close()
 
-    def new_counter(self) -> "DistinctCounter":
-        """Return a counter that shares this pool's memory."""
-        counter = DistinctCounter(self)
+    def new_counter(self, held: HeldKeys[Keys]) -> "DistinctCounter[Keys]":
+        """Return a counter that shares this pool's memory and keeps its keys there in `held`."""
+        counter = DistinctCounter(self, held)
         self._counters.append(counter)
         return counter
 
@@ -46,43 +75,49 @@ class DistinctPool:
         """Return a temporary file that lives as long as the pool."""
         return self._files.enter_context(tempfile.TemporaryFile())
 
-    def note_growth(self, keys: int) -> None:
-        """Take note that a counter holds so many more keys, and make room where that is too many."""
-        self._held += keys
-        while self._held > self._limit:
-            largest = max(self._counters, key=DistinctCounter.held)
-            self.make_room(largest)
-
-    def make_room(self, counter: "DistinctCounter") -> None:
-        """Move what a counter holds to its file."""
-        self._held -= counter.held()
-        counter.spill()
+    def note_growth(self, held_bytes: int) -> None:
+        """Take note that a counter holds so much more, or less, and make room where that is too much."""
+        self._held_bytes += held_bytes
+        while self._held_bytes > self._limit_bytes:
+            max(self._counters, key=_held_bytes_of).spill()
 
 
-class DistinctCounter:
+class _Spilling(Protocol):
+    @property
+    def held_bytes(self) -> int: ...
+
+    def spill(self) -> None: ...
+
+
+def _held_bytes_of(counter: _Spilling) -> int:
+    return counter.held_bytes
+
+
+class DistinctCounter(Generic[Keys]):
     """How many different keys were added."""
 
-    def __init__(self, pool: DistinctPool) -> None:
+    def __init__(self, pool: DistinctPool, held: HeldKeys[Keys]) -> None:
         """Count in the memory of a pool; made by `DistinctPool.new_counter`."""
         self._pool = pool
-        self._keys: set[int] = set()
+        self._held = held
         self._file: IO[bytes] | None = None
         # For each spill, where in the file each of its partitions begins, and where the last one ends.
         self._spills: list[array[int]] = []
 
-    def held(self) -> int:
-        """Return the number of keys in memory."""
-        return len(self._keys)
+    @property
+    def held_bytes(self) -> int:
+        """What the keys in memory take."""
+        return len(self._held) * self._held.key_bytes
 
-    def add(self, keys: Iterable[int]) -> None:
-        """Add keys, each a signed 64-bit integer.
+    def add(self, keys: Keys) -> None:
+        """Add keys.
 
         Raises:
             MagnetError: there is no room for the temporary file.
         """
-        before = len(self._keys)
-        self._keys.update(keys)
-        self._pool.note_growth(len(self._keys) - before)
+        before = self.held_bytes
+        self._held.add(keys)
+        self._pool.note_growth(self.held_bytes - before)
 
     def count(self) -> int:
         """Return how many different keys were added so far.
@@ -91,43 +126,73 @@ class DistinctCounter:
             MagnetError: the temporary file cannot be read back.
         """
         if self._file is None:
-            return len(self._keys)
-        self._pool.make_room(self)
+            return self._held.count()
+        self.spill()
         try:
-            return sum(len(self._read(self._file, partition)) for partition in range(_PARTITIONS))
+            return sum(self._held.count_parts(self._read(self._file, part)) for part in range(PARTITIONS))
         except OSError as error:
             raise _no_room(error) from error
 
     def spill(self) -> None:
-        """Move the keys in memory to the temporary file, split by their low bits.
+        """Move the keys in memory to the temporary file.
 
         Raises:
             MagnetError: there is no room for it.
         """
-        parts = [array("q") for _ in range(_PARTITIONS)]
-        append = [part.append for part in parts]
-        for key in self._keys:
-            append[key & (_PARTITIONS - 1)](key)
-        self._keys = set()
+        before = self.held_bytes
+        parts = self._held.take()
         try:
             self._file = self._file or self._pool.open_file()
-            offset = self._file.seek(0, 2)
-            begins = array("q", (offset,))
+            begins = array("q", (self._file.seek(0, 2),))
             for part in parts:
-                part.tofile(self._file)
-                begins.append(begins[-1] + len(part) * _KEY_BYTES)
-            self._spills.append(begins)
+                begins.append(begins[-1] + self._file.write(part))
         except OSError as error:
             raise _no_room(error) from error
+        self._spills.append(begins)
+        self._pool.note_growth(self.held_bytes - before)
 
-    def _read(self, file: IO[bytes], partition: int) -> set[int]:
-        found: set[int] = set()
+    def _read(self, file: IO[bytes], partition: int) -> Iterator[bytes]:
         for begins in self._spills:
             file.seek(begins[partition])
-            run = array("q")
-            run.frombytes(file.read(begins[partition + 1] - begins[partition]))
-            found.update(run)
-        return found
+            yield file.read(begins[partition + 1] - begins[partition])
+
+
+class KeySet:
+    """Keys in a set; each is a signed 64-bit integer. Nothing but Python is needed."""
+
+    key_bytes = 100
+
+    def __init__(self) -> None:
+        """Hold none."""
+        self._keys: set[int] = set()
+
+    def __len__(self) -> int:
+        """Return how many are held."""
+        return len(self._keys)
+
+    def add(self, keys: Iterable[int]) -> None:
+        """Take keys in."""
+        self._keys.update(keys)
+
+    def count(self) -> int:
+        """Return how many different keys are held."""
+        return len(self._keys)
+
+    def take(self) -> Sequence[memoryview]:
+        """Return all keys, split by their low bits, and hold none any more."""
+        parts = [array("q") for _ in range(PARTITIONS)]
+        append = [part.append for part in parts]
+        for key in self._keys:
+            append[key & (PARTITIONS - 1)](key)
+        self._keys = set()
+        return list(map(memoryview, parts))
+
+    def count_parts(self, parts: Iterable[bytes]) -> int:
+        """Return how many different keys these parts hold together."""
+        found: set[int] = set()
+        for part in parts:
+            found.update(memoryview(part).cast("q"))
+        return len(found)
 
 
 def _no_room(error: OSError) -> MagnetError:

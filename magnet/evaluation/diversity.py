@@ -7,12 +7,13 @@ corpus. All these figures fall as a corpus grows: compare corpora, or parts of o
 import math
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from magnet.dialogue import Role
-from magnet.evaluation.distinct import DistinctCounter, DistinctPool
+from magnet.evaluation.distinct import DistinctPool
+from magnet.evaluation.ngrams import new_ngram_counts
 from magnet.evaluation.tokenizers import WHITESPACE, Tokenizer, load_tokenizer
 from magnet.records import SessionRecord
 
@@ -143,15 +144,15 @@ def expectation_adjusted_distinct(types: int, tokens: int, vocab_size: int) -> f
     return types / (vocab_size * -math.expm1(tokens * math.log1p(-1 / vocab_size)))
 
 
-def _tokens_of(session: SessionRecord, options: DiversityOptions, role: Role | None = None) -> Sequence[int]:
-    """Return the tokens of a session, or of one speaker's part of it, as 64-bit hashes."""
-    text = "\n".join(turn.text for turn in session.dialogue if role in (None, turn.role))
-    return list(map(hash, options.tokenizer.tokenize(_CLEANERS[options.cleaning](text))))
+def _tokens_of(session: SessionRecord, options: DiversityOptions, role: Role | None = None) -> Sequence[Hashable]:
+    """Return the tokens of a session, or of one speaker's part of it."""
+    text = "\n".join([turn.text for turn in session.dialogue if role in (None, turn.role)])
+    return options.tokenizer.tokenize(_CLEANERS[options.cleaning](text))
 
 
 def _split(
-    session: SessionRecord, options: DiversityOptions, tokens: Sequence[int]
-) -> Iterator[tuple[str, Sequence[int]]]:
+    session: SessionRecord, options: DiversityOptions, tokens: Sequence[Hashable]
+) -> Iterator[tuple[str, Sequence[Hashable]]]:
     match options.by:
         case "role":
             for role in Role:
@@ -165,16 +166,11 @@ def _split(
 
 
 class _Tally:
-    """The n-grams of one corpus or group so far.
-
-    A token is kept as its 64-bit hash and an n-gram as the 64-bit hash of those, so no text is held. Among n different
-    n-grams about n² / 2^65 pairs collide and are counted as one: 0.0003 of a count expected at 100 million.
-    (Python reduces the inner hashes to 61 bits, which adds as little: V² / 2^62 over V types.)
-    """
+    """The n-grams of one corpus or group so far."""
 
     def __init__(self, pool: DistinctPool, budget: int | None) -> None:
         self._budget = budget
-        self._counters: tuple[DistinctCounter, ...] = tuple(pool.new_counter() for _ in range(3))
+        self._counts = new_ngram_counts(pool)
         self._totals = [0, 0, 0]
         self._sessions = 0
 
@@ -182,21 +178,18 @@ class _Tally:
     def is_full(self) -> bool:
         return self._budget is not None and self._totals[0] >= self._budget
 
-    def add(self, first: Sequence[int]) -> None:
+    def add(self, tokens: Sequence[Hashable]) -> None:
         if self.is_full:
             return
         if self._budget is not None:
-            first = first[: self._budget - self._totals[0]]
+            tokens = tokens[: self._budget - self._totals[0]]
         self._sessions += 1
-        second, third = first[1:], first[2:]
-        self._counters[0].add(first)
-        self._counters[1].add(map(hash, zip(first, second, strict=False)))
-        self._counters[2].add(map(hash, zip(first, second, third, strict=False)))
-        for order, tokens in enumerate((first, second, third)):
-            self._totals[order] += len(tokens)
+        self._counts.add(tokens)
+        for order in range(3):
+            self._totals[order] += max(0, len(tokens) - order)
 
     def measure(self, vocabulary: int | None) -> Diversity:
-        counts = [counter.count() for counter in self._counters]
+        counts = self._counts.count()
         ratios = [count / total if total else None for count, total in zip(counts, self._totals, strict=True)]
         types, tokens = counts[0], self._totals[0]
         ead = expectation_adjusted_distinct(types, tokens, vocabulary) if vocabulary else None

@@ -1,6 +1,7 @@
 """What is said again: the normal form of an utterance, and exact repeats, near repeats and echoes in it."""
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -79,18 +80,29 @@ class Echo:
 def find_repeats(lines: Sequence[Line], first: int) -> Iterator[Repeat]:
     """Yield every repeat from position `first` on, exact or near; what came before `first` can be repeated too."""
     said: dict[Role, list[Line]] = {role: [] for role in Role}
+    words_said: dict[Role, set[str]] = {role: set() for role in Role}
     for line in lines:
         if line.is_empty:
             continue
-        if line.position >= first and (repeat := _find_repeat(line, said[line.role])):
+        if line.position >= first and (repeat := _find_repeat(line, said[line.role], words_said[line.role])):
             yield repeat
         said[line.role].append(line)
+        words_said[line.role] |= line.vocabulary
 
 
-def _find_repeat(line: Line, earlier: Sequence[Line]) -> Repeat | None:
+def _find_repeat(line: Line, earlier: Sequence[Line], words_said: AbstractSet[str]) -> Repeat | None:
     same = [other.position for other in earlier if other.form == line.form]
     if same:
         return Repeat(line, len(same), 1.0, same[0])
+    size = len(line.vocabulary)
+    known = size - len(line.vocabulary - words_said)
+    # The index is at most the known words over all of this utterance's, which rules most out before any pair of them.
+    if known * _NEAR_DENOMINATOR < size * _NEAR_NUMERATOR:
+        return None
+    return _find_near(line, earlier)
+
+
+def _find_near(line: Line, earlier: Sequence[Line]) -> Repeat | None:
     best: tuple[float, int] | None = None
     size = len(line.vocabulary)
     smallest, largest = _NEAR_NUMERATOR * size, _NEAR_DENOMINATOR * size
@@ -113,30 +125,29 @@ def find_echoes(lines: Sequence[Line], first: int) -> Iterator[Echo]:
             continue
         if line.is_empty:
             continue
-        if run := longest_shared_run(line.words, before.words):
+        if run := longest_shared_run(line, before):
             yield Echo(line, *run)
 
 
-def longest_shared_run(words: Sequence[str], others: Sequence[str]) -> tuple[int, int] | None:
-    """Return where in `words` the longest run that both have begins, and its length; None under `ECHO_WORDS` words."""
+def longest_shared_run(line: Line, before: Line) -> tuple[int, int] | None:
+    """Return where in a line's words the longest run that `before` has too begins, and its length.
+
+    None where it is shorter than `ECHO_WORDS`.
+    """
     # A run that both share is one of words that both have, which most pairs of turns are quickly seen not to have.
-    is_shared = bytes(map(frozenset(others).__contains__, words))
+    is_shared = bytes(map(before.vocabulary.__contains__, line.words))
     start = is_shared.find(_SHARED_RUN)
     if start < 0:
         return None
-    said, heard = _spaced(words), _spaced(others)
-    # Where each word begins in `said`, and one more for its end: runs are cut out of the text, never joined again.
-    begins = [0, *accumulate(len(word) + 1 for word in words)]
+    # With a space before, between and after the words, so that a run is found at whole words only.
+    said, heard = f" {line.form} ", f" {before.form} "
+    # The characters before each word, spaces not counted: runs are cut out of the text, never joined again.
+    begins = list(accumulate(map(len, line.words), initial=0))
     best: tuple[int, int] | None = None
     while start >= 0:
         length = best[1] + 1 if best else ECHO_WORDS
-        while start + length <= len(words) and said[begins[start] : begins[start + length] + 1] in heard:
+        while (end := start + length) < len(begins) and said[begins[start] + start : begins[end] + end + 1] in heard:
             best = start, length
             length += 1
         start = is_shared.find(_SHARED_RUN, start + 1)
     return best
-
-
-def _spaced(words: Sequence[str]) -> str:
-    """Return the words with a space before, between and after them, so that a run is found at whole words only."""
-    return f" {' '.join(words)} "

@@ -1,4 +1,4 @@
-"""Intervals and tests over sessions whose clients repeat: the only module that imports numpy and scipy.
+"""Intervals and tests over sessions whose clients repeat: the only module that imports scipy.
 
 A client is played with three attitudes, so sessions of one client are not independent. Everything here resamples,
 averages or tests by client, never by session.

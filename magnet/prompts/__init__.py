@@ -72,8 +72,8 @@ def used_variables(templates: Templates) -> tuple[str, ...]:
 class Pack:
     """A set of prompts that belong together.
 
-    `fingerprint` is sixteen hex digits over every file: it changes when any wording does. `expected` tells
-    where a prompt that is missing should have been.
+    `fingerprint` is sixteen hex digits over every wording that a session is written with: it changes when one does.
+    `expected` tells where a prompt that is missing should have been.
     """
 
     name: str

@@ -53,11 +53,12 @@ def load_pack(folder: Path | None) -> Pack:
     if paper is None:
         return _load_markdown_pack(folder, str(folder))
     prompts, expected = load_paper_prompts(paper)
+    attitudes = built_in_pack().attitudes
     return Pack(
         name=str(folder),
         prompts=prompts,
-        attitudes=built_in_pack().attitudes,
-        fingerprint=_fingerprint(paper.glob("*.txt"), paper),
+        attitudes=attitudes,
+        fingerprint=_fingerprint(paper.glob("*.txt"), paper, borrowed=attitudes),
         expected=expected,
     )
 
@@ -77,12 +78,14 @@ def _load_markdown_pack(folder: Path, name: str) -> Pack:
     if not prompts:
         raise PromptError(f"the prompt pack {folder} holds no prompts (*.md, or the paper's agent_*.txt)")
     attitudes = folder / "attitudes.toml"
+    borrowed: Mapping[Attitude, str] = {} if attitudes.is_file() else built_in_pack().attitudes
+    # The judge's prompts write no session; a rubric carries a fingerprint of its own.
+    files_used = [*(path for path in paths if path.parent.name != JUDGE), attitudes]
     return Pack(
         name=name,
         prompts=prompts,
-        attitudes=_load_attitudes(attitudes) if attitudes.is_file() else built_in_pack().attitudes,
-        # The judge's prompts write no session; a rubric carries a fingerprint of its own.
-        fingerprint=_fingerprint([*(path for path in paths if path.parent.name != JUDGE), attitudes], folder),
+        attitudes=borrowed or _load_attitudes(attitudes),
+        fingerprint=_fingerprint(files_used, folder, borrowed),
         expected={},
     )
 
@@ -135,8 +138,11 @@ def _read(path: Path) -> str:
         raise PromptError(f"cannot read the prompt {path}: {error}") from error
 
 
-def _fingerprint(paths: Iterable[Path], folder: Path) -> str:
+def _fingerprint(paths: Iterable[Path], folder: Path, borrowed: Mapping[Attitude, str]) -> str:
+    """Return the fingerprint of a pack's files, and of the built-in wording that stands in for attitudes of its own."""
     digest = hashlib.sha256()
     for path in sorted(path for path in paths if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{_read(path)}\0".encode())
+    for attitude, wording in borrowed.items():
+        digest.update(f"{attitude.value}\0{wording}\0".encode())
     return digest.hexdigest()[:16]
