@@ -26,7 +26,7 @@ browsing = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 @pytest.fixture
 async def client(settings: Settings) -> AsyncGenerator[Client, None]:
     """A client of a server whose rehearsal engine writes."""
-    async with Client(build_server(settings), cache=None) as connected:
+    async with Client(build_server(settings.rehearsed()), cache=None) as connected:
         yield connected
 
 
@@ -512,6 +512,19 @@ async def test_a_host_that_hands_on_no_calls_still_shows_what_came(page: Page, c
 
     assert offered == 0
     assert host.calls == []
+
+
+@browsing
+async def test_a_turn_that_the_host_is_to_write_shows_what_it_was_told(page: Page, settings: Settings) -> None:
+    async with Client(build_server(settings), cache=None) as client:
+        await call(client, "start_session", intake_id=INTAKE, session_id="briefed")
+        brief = as_json(await client.call_tool("counselor_turn", {"session_id": "briefed"}))
+        async with show_app(page, client) as host:
+            await host.give(brief)
+            await host.view.until("document.getElementById('plain').textContent.includes('Write as the CBT planner')")
+            status = await host.view.text("#status")
+
+    assert status == "No model is configured, so the host's own model writes this. It was told:"
 
 
 @browsing

@@ -49,6 +49,7 @@ function take(result) {
   if (result.isError) showTrouble(textOf(result) || "The tool failed.", state.sessionId ? askAgain : null);
   else if (data && Array.isArray(data.dialogue) && typeof data.status === "string") takeSession(data, result._meta);
   else if (data && typeof data.text === "string" && data.candidates) showTurn(data);
+  else if (data?.status === "brief") showBrief(result);
   else showPlain(result);
 }
 

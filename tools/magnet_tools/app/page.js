@@ -58,7 +58,7 @@ function showFacts(facts) {
 }
 
 function showEngine(engine) {
-  byId("rehearsal").hidden = engine !== "rehearsal";
+  byId("rehearsal").hidden = !engine.split("+").includes("rehearsal");
 }
 
 function showPlan(plan) {
@@ -109,6 +109,12 @@ function showTurn(turn) {
   byId("whole").hidden = !(turn.session_id && state.canCall);
   const count = Object.keys(turn.candidates).length;
   transcript.showAlone({ role: "counselor", text: turn.text }, { ...turn, exchange: 0, count, hasCandidates: count > 0 });
+}
+
+/** Shows what the host's own model was asked to write. */
+function showBrief(result) {
+  fill(byId("plain"), textOf(result));
+  say("No model is configured, so the host's own model writes this. It was told:");
 }
 
 /** Shows a result that is neither a session nor a turn as the text it is. */
