@@ -4,12 +4,13 @@ import asyncio
 import hmac
 import socket
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
+from magnet_tools.registry import Server
 from magnet_tools.server import build_server
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
@@ -47,8 +48,11 @@ def build_app(
     hosts: Sequence[str],
     token: str | None = None,
     backend_factory: BackendFactory | None = None,
+    make_server: Callable[..., Server] = build_server,
 ) -> FastAPI:
     """Return the app; `hosts` are the `Host` headers it answers to, `token` the bearer token that /mcp asks for.
+
+    `make_server` takes what `build_server` takes, and may add to what it returns.
 
     The app opens the runtime and carries on with the sessions that a server before it left unfinished.
     """
@@ -65,7 +69,7 @@ def build_app(
     async def shared() -> AsyncGenerator[Runtime, None]:
         yield app.state.runtime
 
-    server = build_server(
+    server = make_server(
         settings,
         opener=shared,
         auth=_auth_settings(hosts[0]) if token else None,
