@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, CursorResult, Insert, Row, Select, Update, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from magnet.dialogue import Role
@@ -17,7 +17,7 @@ from magnet.intakes import Intake
 from magnet.llm import Completion
 from magnet.records import Ending, ErrorRecord, PlanRecord, SessionRecord, SessionSummary, Status
 from magnet.store import schema
-from magnet.store.database import Database, open_database
+from magnet.store.database import Database, dialect_insert, open_database
 from magnet.store.rows import (
     NewSession,
     StoredCall,
@@ -55,11 +55,10 @@ class Store:
     def __init__(self, database: Database) -> None:
         """Keep everything in this database."""
         self._database = database
-        dialect = postgresql if database.url.startswith("postgresql") else sqlite
-        self._insert = dialect.insert
-        self._insert_call: Insert = dialect.insert(schema.calls).on_conflict_do_nothing()
-        self._insert_message: Insert = dialect.insert(schema.messages)
-        self._insert_message_once: Insert = dialect.insert(schema.messages).on_conflict_do_nothing()
+        self._insert = partial(dialect_insert, database.url)
+        self._insert_call: Insert = self._insert(schema.calls).on_conflict_do_nothing()
+        self._insert_message: Insert = self._insert(schema.messages)
+        self._insert_message_once: Insert = self._insert(schema.messages).on_conflict_do_nothing()
 
     @property
     def url(self) -> str:
