@@ -2,8 +2,8 @@
 
     python packaging/mcpb/build.py [-o dist/magnet-server.mcpb]
 
-The bundle holds the source and the manifest; the host's uv installs what pyproject.toml asks for. Where `npx` is on PATH
-the manifest is validated with the format's own program first. The same source gives the same bytes.
+The bundle holds the source and the manifest; the host's uv installs what pyproject.toml asks for. Where `npx` is on
+PATH the manifest is validated with the format's own program first. The same source gives the same bytes.
 """
 
 import argparse
