@@ -137,9 +137,10 @@ async def test_the_bundles_command_line_starts_a_server_that_keeps_sessions_wher
     unpacked: Path, tmp_path: Path
 ) -> None:
     server = read_manifest(unpacked)["server"]["mcp_config"]
-    program = shutil.which(server["command"])
+    command: str = server["command"]
+    program = shutil.which(command)
     if program is None:
-        pytest.skip(f"{server['command']} is not on PATH; pip install uv")
+        pytest.skip(f"{command} is not on PATH; pip install uv")
     (tmp_path / "store").mkdir()
     given = {"api_key": "", "base_url": "", "model": "", "store_folder": str(tmp_path / "store")}
     variables = {"__dirname": str(unpacked), **{f"user_config.{name}": value for name, value in given.items()}}
