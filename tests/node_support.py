@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +105,3 @@ def _install(program: Path, pinned: list[Path], installed: Path) -> None:
         except OSError:
             if not installed.exists():
                 raise
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{open_node().modules}\n")
