@@ -78,6 +78,7 @@ async def test_a_prompt_names_only_tools_that_are_there(client: Client) -> None:
     ("prompt", "arguments", "reason"),
     [
         ("supervise_session", {}, "the prompt supervise_session needs session_id: A stored session"),
+        ("practise_as_client", {}, "no prompt 'practise_as_client'; the prompts are coordinate_session, "),
         ("practice_as_client", {"case": "x"}, "has no argument 'case'; it takes intake_id, attitude"),
         ("practice_as_client", {"attitude": "rude"}, "unknown attitude 'rude': it is one of positive, neutral, neg"),
     ],

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +17,12 @@ import pytest
 from batch_command import ROOT, TIMEOUT_S, clean_environ, converse, endpoint, read_json
 from fake_openai import serve_fake_openai
 from mcp import Client, StdioServerParameters
+from mcp_support import Json
 
 from magnet.intake_files import bundled_intakes, dump_intakes
 
 HOSTS = ROOT / "clients" / "hosts"
-CONFIGS = sorted(path.name for path in HOSTS.glob("*.json"))
+CONFIGS = sorted(path.name for path in HOSTS.iterdir() if path.suffix in {".json", ".toml"})
 
 NOISE = """
 import os, sys
@@ -45,10 +48,24 @@ def find_command(name: str) -> str:
     return found
 
 
-def servers_of(config: str) -> Mapping[str, Mapping[str, object]]:
-    document = read_json(HOSTS / config)
-    [key] = [key for key in document if key in ("mcpServers", "servers")]
-    return cast(Mapping[str, Mapping[str, object]], document[key])
+@dataclass(frozen=True)
+class Shipped:
+    """A server as a host's configuration names it."""
+
+    name: str
+    command: list[str]
+    environ: Mapping[str, str]
+
+
+def shipped_in(config: str) -> Shipped:
+    """Read a configuration as its host does: each has its own key, and opencode its own form of a command."""
+    path = HOSTS / config
+    document: Json = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else read_json(path)
+    [key] = [key for key in document if key in ("mcpServers", "servers", "mcp_servers", "mcp")]
+    [(name, server)] = document[key].items()
+    if key == "mcp":
+        return Shipped(name, server["command"], server["environment"])
+    return Shipped(name, [server["command"], *server["args"]], server["env"])
 
 
 def fill_as_a_host(value: str) -> str:
@@ -57,18 +74,31 @@ def fill_as_a_host(value: str) -> str:
 
 
 def test_there_is_a_configuration_for_each_host() -> None:
-    assert CONFIGS == ["claude_code.mcp.json", "claude_desktop_config.json", "cursor.mcp.json", "vscode.mcp.json"]
+    assert CONFIGS == [
+        "claude_code.mcp.json",
+        "claude_desktop_config.json",
+        "codex.config.toml",
+        "cursor.mcp.json",
+        "gemini.settings.json",
+        "opencode.json",
+        "vscode.mcp.json",
+    ]
+
+
+def test_every_configuration_is_in_the_table_that_says_where_to_copy_it() -> None:
+    table = (HOSTS / "README.md").read_text("utf-8")
+    assert [config for config in CONFIGS if f"| `{config}` |" not in table] == []
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 async def test_the_configuration_as_shipped_starts_the_server(config: str, tmp_path: Path) -> None:
-    [(name, server)] = servers_of(config).items()
-    environ = {key: fill_as_a_host(value) for key, value in cast(dict[str, str], server["env"]).items()}
-    assert name == "magnet"
+    shipped = shipped_in(config)
+    environ = {key: fill_as_a_host(value) for key, value in shipped.environ.items()}
+    assert shipped.name == "magnet"
     assert not any("$" in value for value in environ.values())
     started = StdioServerParameters(
-        command=find_command(cast(str, server["command"])),
-        args=cast(list[str], server["args"]),
+        command=find_command(shipped.command[0]),
+        args=shipped.command[1:],
         env={**environ, "XDG_DATA_HOME": str(tmp_path)},
         cwd=tmp_path,
     )

@@ -78,6 +78,11 @@ def _talk(stdin: IO[str], stdout: IO[str]) -> Iterator[str]:
             yield stdout.readline()
 
 
+def imported_by(stderr: str) -> set[str]:
+    """Return the modules that a server under `-X importtime` says it imported."""
+    return {line.rsplit("|", 1)[1].strip() for line in stderr.splitlines() if "import time:" in line}
+
+
 def test_stdout_carries_nothing_but_the_protocol_even_when_a_library_prints(spoken: Spoken) -> None:
     assert [answer["id"] for answer in spoken.answers] == [1, 2]
     assert not spoken.answers[1]["result"]["isError"]
@@ -88,10 +93,33 @@ def test_stdout_carries_nothing_but_the_protocol_even_when_a_library_prints(spok
 
 
 def test_a_server_without_an_endpoint_imports_neither_the_web_nor_the_model_library(spoken: Spoken) -> None:
-    imported = {line.rsplit("|", 1)[1].strip() for line in spoken.stderr.splitlines() if "import time:" in line}
+    imported = imported_by(spoken.stderr)
 
     assert "magnet.llm.rehearsal" in imported
     assert imported.isdisjoint({"fastapi", "openai", "magnet_server.http", "magnet.llm.openai"})
+
+
+def test_a_server_with_an_endpoint_answers_before_it_imports_the_web_or_the_model_library(tmp_path: Path) -> None:
+    environ = server_environ(OPENAI_BASE_URL="http://model.invalid/v1", MAGNET_LLM__MODEL="x")
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    messages: list[Json] = [
+        {"id": 1, "method": "initialize", "params": hello},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/list"},
+    ]
+    done = subprocess.run(
+        [SERVER[0], "-X", "importtime", *SERVER[1:], "--store", "sqlite:///magnet.db"],
+        env=environ,
+        cwd=tmp_path,
+        input="".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [1, 2]
+    assert "magnet_tools.server" in imported_by(done.stderr)
+    assert imported_by(done.stderr).isdisjoint({"fastapi", "openai", "magnet_server.http"})
 
 
 def test_a_server_without_an_endpoint_says_what_writes_instead(spoken: Spoken) -> None:

@@ -1,5 +1,6 @@
 """Which backend answers for which role: one connection, limit and retry policy per endpoint."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 from magnet.agents import ModelRole
 from magnet.config import ModelSettings, Settings
 from magnet.engines import HOST
-from magnet.llm import Backend, Completion
+from magnet.llm import Backend, Completion, Request
+from magnet.llm.endpoints import check_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,39 @@ async def open_models(settings: Settings, factory: BackendFactory | None = None)
 @asynccontextmanager
 async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
     """Open one endpoint with its layers: retry around a concurrency limit around the endpoint itself."""
-    # The SDK costs half a second to import, and the rehearsal engine's tables are wasted beside an endpoint:
-    # whichever is in use is imported when it is first opened.
+    # The rehearsal engine's tables are wasted beside an endpoint.
     if model.engine == "rehearsal":
         from magnet.llm.rehearsal import rehearse
 
         yield rehearse
     else:
         from magnet.llm.layers import limit, retry
-        from magnet.llm.openai import open_endpoint
 
-        async with open_endpoint(model) as backend:
+        check_endpoint(model)
+        async with _connect_when_asked(model) as backend:
             yield retry(limit(backend, model.concurrency), model.retries)
+
+
+@asynccontextmanager
+async def _connect_when_asked(model: ModelSettings) -> AsyncGenerator[Backend, None]:
+    """Give a backend that connects at its first request: the SDK costs half a second that no host should wait for."""
+    connecting = asyncio.Lock()
+    connected: Backend | None = None
+
+    async def answer(request: Request) -> Completion:
+        nonlocal connected
+        if connected is None:
+            async with connecting:
+                # In a thread, lest everything else waits for the import.
+                open_endpoint = await asyncio.to_thread(_import_endpoint)
+                connected = connected or await stack.enter_async_context(open_endpoint(model))
+        return await connected(request)
+
+    async with AsyncExitStack() as stack:
+        yield answer
+
+
+def _import_endpoint() -> BackendFactory:
+    from magnet.llm.openai import open_endpoint
+
+    return open_endpoint

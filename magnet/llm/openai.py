@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import httpx2
 from openai import (
@@ -40,6 +39,7 @@ from magnet.errors import (
     SettingsError,
 )
 from magnet.llm import Backend, Choice, Completion, Request, Usage
+from magnet.llm.endpoints import ADDRESS, explain_address, read_key, show_address
 from magnet.llm.quirks import Parameter, RefusalKind, apply_quirks, find_refused, read_refusal, read_retry_after
 
 _FILTERED = Completion((Choice("", "content_filter"),))
@@ -47,7 +47,6 @@ _KEY_IS_MISSING = "none"
 _LONGEST_CONNECT_S = 20.0
 
 _Failure: TypeAlias = RefusalKind | Literal["keyless", "unreachable", "dropped", "not_chat"]
-_ADDRESS = "OPENAI_BASE_URL or MAGNET_LLM__BASE_URL"
 _MODEL = "MAGNET_LLM__MODEL (or MAGNET_<ROLE>__MODEL, where a role names its own)"
 _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
     "filtered": (RequestRefusedError, "{endpoint} filtered the request to {model!r}: {said}"),
@@ -64,7 +63,7 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
     "model": (
         ModelNotFoundError,
         "endpoint {endpoint} does not serve the model {model!r}: set " + _MODEL + "; if the name is right, check the"
-        " path of " + _ADDRESS + ", which often ends in /v1 ({said})",
+        " path of " + ADDRESS + ", which often ends in /v1 ({said})",
     ),
     # What the endpoint says of a key is not quoted: it may repeat part of it.
     "key": (AuthenticationFailedError, "{endpoint} refused the key for {model!r}: check {key_env}"),
@@ -85,7 +84,7 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
     "fault": (
         EndpointFaultError,
         "{endpoint} failed on a call to {model!r} ({status}: {said}): if it goes on, read the server's log or set "
-        + _ADDRESS
+        + ADDRESS
         + " to another",
     ),
     "refused": (
@@ -94,7 +93,7 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
     ),
     "unreachable": (
         EndpointUnreachableError,
-        "cannot reach {endpoint} for {model!r}: is the server up? set " + _ADDRESS + " ({said})",
+        "cannot reach {endpoint} for {model!r}: is the server up? set " + ADDRESS + " ({said})",
     ),
     "dropped": (
         EndpointUnreachableError,
@@ -104,7 +103,7 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
     "not_chat": (
         EndpointFaultError,
         "{endpoint} answered a call to {model!r} with something that is not a chat completion: check the path of "
-        + _ADDRESS
+        + ADDRESS
         + ", which often ends in /v1 ({said})",
     ),
 }
@@ -156,11 +155,7 @@ async def open_endpoint(model: ModelSettings) -> AsyncGenerator[Backend, None]:
 
 
 def _connect(model: ModelSettings) -> AsyncOpenAI:
-    # A key read from a file often carries the line's end; what is left must fit in a header, and an error of
-    # the HTTP library would show it.
-    key = model.api_key.get_secret_value().strip()
-    if not (key.isascii() and key.isprintable()):
-        raise SettingsError(f"the key in {model.api_key_env} has characters that no key has: copy it again")
+    key = read_key(model)
     timeout = httpx2.Timeout(model.timeout_s, connect=min(model.timeout_s, _LONGEST_CONNECT_S))
     limits = httpx2.Limits(max_connections=model.concurrency, max_keepalive_connections=model.concurrency)
     http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
@@ -176,7 +171,7 @@ def _connect(model: ModelSettings) -> AsyncOpenAI:
             )
         return AsyncOpenAI(base_url=model.base_url, api_key=key, timeout=timeout, max_retries=0, http_client=http)
     except (httpx2.InvalidURL, OpenAIError, ValueError) as error:
-        raise SettingsError(f"cannot use the address {_show(model.base_url)}: set {_ADDRESS} ({error})") from error
+        raise SettingsError(explain_address(model, error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +260,7 @@ class _Endpoint:
     @property
     def name(self) -> str:
         """The address, fit to be shown."""
-        return _show(self.settings.base_url)
+        return show_address(self.settings.base_url)
 
     def _explain_status(self, error: APIStatusError, model: str) -> ModelError:
         refusal = read_refusal(error.status_code, error.body)
@@ -338,9 +333,3 @@ def _decode(response: httpx2.Response) -> object:
         return response.json()
     except ValueError:
         return response.text
-
-
-def _show(base_url: str) -> str:
-    """Return the address without what may be a secret in it: user, password, query."""
-    parts = urlsplit(base_url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Connection, Insert, event, insert, inspect, select
+from sqlalchemy import Connection, Insert, Table, event, insert, inspect, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
@@ -24,6 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from magnet.errors import StoreError
 from magnet.store import schema
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -154,6 +158,16 @@ class Database:
 
     def _told(self) -> "_ToldAsStoreError":
         return _ToldAsStoreError(self.url)
+
+
+def dialect_insert(url: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """Return an insertion that can say what to do with a row that is there, which each database has its own way for."""
+    if url.startswith("postgresql"):
+        # Costs every start of a server 50 ms, and most keep their store in SQLite.
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 @asynccontextmanager

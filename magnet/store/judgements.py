@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Insert, Row, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from magnet.concurrency import settle, unwrap
 from magnet.llm import Usage
 from magnet.store import schema
-from magnet.store.database import Database
+from magnet.store.database import Database, dialect_insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ class Judgements:
     def __init__(self, database: Database) -> None:
         """Keep them in this database."""
         self._database = database
-        dialect = postgresql if database.url.startswith("postgresql") else sqlite
-        self._insert: Insert = dialect.insert(schema.judgements).on_conflict_do_nothing()
+        self._insert: Insert = dialect_insert(database.url, schema.judgements).on_conflict_do_nothing()
 
     async def find(self, subjects: Iterable[str]) -> Mapping[JudgementKey, Judgement]:
         """Return every judgement of these subjects."""

@@ -4,10 +4,10 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast, get_args
 
 from sqlalchemy import ColumnElement, CursorResult, Insert, Row, Select, Update, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from magnet.dialogue import Role
@@ -17,7 +17,7 @@ from magnet.llm import Completion
 from magnet.records import Ending, ErrorRecord, PlanRecord, SessionRecord, SessionSummary, Status
 from magnet.store import schema
 from magnet.store.changes import Changes
-from magnet.store.database import Database, open_database
+from magnet.store.database import Database, dialect_insert, open_database
 from magnet.store.listing import SessionFilter, list_query
 from magnet.store.rows import (
     NewSession,
@@ -43,11 +43,10 @@ class Store:
         """Keep everything in this database."""
         self._database = database
         self.changes = Changes()
-        dialect = postgresql if database.url.startswith("postgresql") else sqlite
-        self._insert = dialect.insert
-        self._insert_call: Insert = dialect.insert(schema.calls).on_conflict_do_nothing()
-        self._insert_message: Insert = dialect.insert(schema.messages)
-        self._insert_message_once: Insert = dialect.insert(schema.messages).on_conflict_do_nothing()
+        self._insert = partial(dialect_insert, database.url)
+        self._insert_call: Insert = self._insert(schema.calls).on_conflict_do_nothing()
+        self._insert_message: Insert = self._insert(schema.messages)
+        self._insert_message_once: Insert = self._insert(schema.messages).on_conflict_do_nothing()
 
     @property
     def url(self) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from mcp import MCPError
 from mcp.server import MCPServer
-from mcp.server.auth.provider import TokenVerifier
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from magnet import __version__
 from magnet.config import Settings
@@ -28,7 +28,7 @@ from magnet_tools import (
 )
 from magnet_tools.events import SessionEvents
 from magnet_tools.icons import MARK
-from magnet_tools.registry import Server
+from magnet_tools.registry import Ctx, Server
 from magnet_tools.session_view import viewer
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
@@ -48,6 +48,17 @@ To explore: branch_session copies a session up to an exchange, counselor_turn ta
 another answer.
 To judge: get_session with trace, evaluate_session (CTRS, WAI, PANAS) and compare_methods start the work and are \
 called again until it is done."""
+
+
+class _MagnetServer(MCPServer[Runtime]):
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Ctx | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        # The SDK answers an unknown name as if the server had crashed.
+        known = [prompt.name for prompt in await self.list_prompts()]
+        if name not in known:
+            raise MCPError(INVALID_PARAMS, f"no prompt {name!r}; the prompts are {', '.join(known)}")
+        return await super().get_prompt(name, arguments, context)
 
 
 # The same for every connection, for as long as the server runs; a new version is a new server.
@@ -73,8 +84,6 @@ def build_server(
     *,
     backend_factory: BackendFactory | None = None,
     opener: RuntimeOpener | None = None,
-    auth: AuthSettings | None = None,
-    token_verifier: TokenVerifier | None = None,
 ) -> Server:
     """Return the server; models, prompts and store are opened when it starts to run.
 
@@ -97,15 +106,13 @@ def build_server(
                 opened.remove(runtime)
                 stop()
 
-    server: Server = MCPServer(
+    server: Server = _MagnetServer(
         "magnet",
         title="MAGneT counseling sessions",
         instructions=INSTRUCTIONS,
         version=__version__,
         icons=[MARK],
         lifespan=lifespan,
-        auth=auth,
-        token_verifier=token_verifier,
         tools=list(_all_tools()),
         extensions=[viewer()],
         log_level="WARNING",

@@ -1,0 +1,85 @@
+"""How long a host waits for `magnet-server` over stdio: from starting it to its answer to `initialize`.
+
+    python benchmarks/startup.py
+
+Prints the median of ten starts in milliseconds, and what the same Python needs to start and do nothing. Fails where the
+web framework or the OpenAI SDK was imported by then: neither is needed to answer.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STARTS = 10
+TARGET_MS = 800
+UNNEEDED = {"fastapi", "openai"}
+SERVER = (sys.executable, "-m", "magnet_server")
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "startup", "version": "1"},
+    },
+}
+
+
+def answer_ms(command: tuple[str, ...], folder: Path, log: Path) -> float:
+    """Return the milliseconds from the start of a server to its answer."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAGNET_", "OPENAI_"))}
+    environ["MAGNET_STORE"] = "sqlite:///magnet.db"
+    with log.open("w", encoding="utf-8") as errors:
+        begun = time.perf_counter()
+        with subprocess.Popen(
+            command, cwd=folder, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as server:
+            assert server.stdin
+            assert server.stdout
+            server.stdin.write(json.dumps(HELLO) + "\n")
+            server.stdin.flush()
+            answer = json.loads(server.stdout.readline())
+            taken = time.perf_counter() - begun
+            server.stdin.close()
+    assert answer["result"]["serverInfo"]["name"] == "magnet", answer
+    return taken * 1000
+
+
+def bare_ms() -> float:
+    """Return the milliseconds that Python needs to start and end."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    return (time.perf_counter() - begun) * 1000
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the top-level modules that a server has imported once it has answered and ended."""
+    log = folder / "imports"
+    answer_ms((SERVER[0], "-X", "importtime", *SERVER[1:]), folder, log)
+    lines = [line for line in log.read_text("utf-8").splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        unneeded = imported(folder) & UNNEEDED  # the first start also writes the byte code, which no other waits for
+        taken = [answer_ms(SERVER, folder, folder / "stderr") for _ in range(STARTS)]
+    bare = statistics.median(bare_ms() for _ in range(STARTS))
+    median = statistics.median(taken)
+    print(f"initialize answered after {median:.0f} ms (median of {STARTS}; {min(taken):.0f} to {max(taken):.0f} ms)")
+    print(f"target: {TARGET_MS} ms; Python alone: {bare:.0f} ms")
+    if unneeded:
+        print(f"imported without need: {', '.join(sorted(unneeded))}")
+    return 1 if unneeded else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
