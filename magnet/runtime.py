@@ -1,34 +1,62 @@
 """What is open while a program runs, opened and closed by one lifespan."""
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from magnet.config import Settings
-from magnet.evaluation.comparison_jobs import Comparisons, open_comparisons
-from magnet.evaluation.jobs import Evaluations, open_evaluations
 from magnet.llm.models import BackendFactory, open_models
 from magnet.pipeline.generation import Jobs, open_jobs
 from magnet.pipeline.studio import Studio
 from magnet.prompts.loading import load_pack
 from magnet.store.store import open_store
 
+if TYPE_CHECKING:
+    from magnet.evaluation.comparison_jobs import Comparisons
+    from magnet.evaluation.jobs import Evaluations
 
-@dataclass(frozen=True, slots=True)
+
 class Runtime:
     """The studio, the jobs that generate in it, and the evaluations and comparisons of what they wrote."""
 
-    studio: Studio
-    jobs: Jobs
-    evaluations: Evaluations
-    comparisons: Comparisons
+    def __init__(self, studio: Studio, jobs: Jobs, group: asyncio.TaskGroup) -> None:
+        """Judge, where that is asked for, in tasks of the group."""
+        self.studio = studio
+        self.jobs = jobs
+        self._group = group
+        self._closing = ExitStack()
+
+    # Most sessions are never judged here, and a host waits for whatever a server imports at its start.
+    @cached_property
+    def evaluations(self) -> "Evaluations":
+        """The evaluations of single sessions."""
+        from magnet.evaluation.jobs import Evaluations
+
+        evaluations = Evaluations(self.studio, self._group)
+        self._closing.callback(evaluations.stop)
+        return evaluations
+
+    @cached_property
+    def comparisons(self) -> "Comparisons":
+        """The comparisons of two methods."""
+        from magnet.evaluation.comparison_jobs import Comparisons
+
+        comparisons = Comparisons(self.studio, self._group)
+        self._closing.callback(comparisons.stop)
+        return comparisons
+
+    def stop(self) -> None:
+        """Stop every evaluation and comparison where it stands; what was answered is kept."""
+        self._closing.close()
 
 
 @asynccontextmanager
 async def open_runtime(
     settings: Settings, backend_factory: BackendFactory | None = None
 ) -> AsyncGenerator[Runtime, None]:
-    """Open models, store, jobs and evaluations.
+    """Open models, store and jobs.
 
     `backend_factory` replaces the configured endpoints, for tests and for embedding.
 
@@ -42,9 +70,9 @@ async def open_runtime(
         settings = settings.rehearsed()
     async with open_models(settings, backend_factory) as models, open_store(settings.store) as store:
         studio = Studio(settings, pack, models, store)
-        async with (
-            open_jobs(studio) as jobs,
-            open_evaluations(studio) as evaluations,
-            open_comparisons(studio) as comparisons,
-        ):
-            yield Runtime(studio, jobs, evaluations, comparisons)
+        async with open_jobs(studio) as jobs, asyncio.TaskGroup() as group:
+            runtime = Runtime(studio, jobs, group)
+            try:
+                yield runtime
+            finally:
+                runtime.stop()

@@ -7,8 +7,7 @@ a restart too, pays for nothing twice.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from magnet.errors import InputError, MagnetError
@@ -95,17 +94,6 @@ class Comparisons:
         for job in self._jobs.values():
             if job.task:
                 job.task.cancel()
-
-
-@asynccontextmanager
-async def open_comparisons(studio: Studio) -> AsyncGenerator[Comparisons, None]:
-    """Give the comparisons of this process; at the end each is stopped where it stands."""
-    async with asyncio.TaskGroup() as group:
-        comparisons = Comparisons(studio, group)
-        try:
-            yield comparisons
-        finally:
-            comparisons.stop()
 
 
 async def find_pairs(store: Store, methods: tuple[str, str], limit: int) -> Pairing:

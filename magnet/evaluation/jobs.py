@@ -6,8 +6,7 @@ finds it and goes on.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from magnet.errors import MagnetError
@@ -107,14 +106,3 @@ def _count_samples(scores: Sequence[ScoreRecord]) -> int:
 
 def _count_wanted(order: Order) -> int:
     return order.repeats * sum(len(question.items) for rubric in order.rubrics for question in rubric.questions)
-
-
-@asynccontextmanager
-async def open_evaluations(studio: Studio) -> AsyncGenerator[Evaluations, None]:
-    """Give the evaluations of this process; at the end each is stopped where it stands."""
-    async with asyncio.TaskGroup() as group:
-        evaluations = Evaluations(studio, group)
-        try:
-            yield evaluations
-        finally:
-            evaluations.stop()

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp.server.mcpserver.resources import FunctionResource
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
@@ -13,7 +11,7 @@ from magnet.evaluation.jobs import Evaluation
 from magnet.evaluation.scales import Scale, bundled_scales, choose_scales
 from magnet.evaluation.scores import GroupScore, ItemScore, ScoreRecord
 from magnet_tools.arguments import SessionId, WaitSeconds
-from magnet_tools.registry import ASKS_MODEL, READS, Ctx, Server, make_tool, result, runtime_of, session_link
+from magnet_tools.registry import ASKS_MODEL, READS, Ctx, make_tool, result, runtime_of, session_link
 
 MAX_REPEATS = 10
 LLM_RATED = (
@@ -59,30 +57,6 @@ def build_tools() -> list[Tool]:
         make_tool(evaluate_session, "Evaluate a session", ASKS_MODEL),
         make_tool(list_scales, "List scales", READS),
     ]
-
-
-def register_resources(server: Server) -> None:
-    """Add `scale://{name}` to the server."""
-
-    @server.resource("scale://{name}", title="Scale", mime_type="application/json")
-    async def scale(name: str) -> str:  # pyright: ignore[reportUnusedFunction] registered above
-        """A rating scale: instrument, owner, range, items, questions, anchors."""
-        known = bundled_scales()
-        if name not in known:
-            raise ResourceNotFoundError(f"no scale {name!r}; the scales are {', '.join(known)}")
-        return known[name].model_dump_json()
-
-    for each in bundled_scales().values():
-        server.add_resource(
-            FunctionResource(
-                uri=f"scale://{each.name}",
-                name=each.name,
-                title=each.title,
-                description=f"Items, questions and anchors of {each.instrument}",
-                mime_type="application/json",
-                fn=each.model_dump_json,
-            )
-        )
 
 
 async def evaluate_session(

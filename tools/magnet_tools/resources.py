@@ -9,6 +9,7 @@ from mcp.server.mcpserver.resources import FunctionResource
 
 from magnet.agents import Technique
 from magnet.errors import MagnetError
+from magnet.evaluation.scales import bundled_scales
 from magnet.notices import NOTICE
 from magnet.pipeline.variants import METHODS, find_problem
 from magnet.runtime import Runtime
@@ -22,6 +23,7 @@ def register(server: Server, runtime: Callable[[], Runtime]) -> None:
     """Add the resources to the server; `runtime` gives what its lifespan opened."""
     _register_records(server)
     _register_techniques(server, runtime)
+    _register_scales(server)
     _register_about(server, runtime)
 
 
@@ -67,6 +69,28 @@ def _register_techniques(server: Server, runtime: Callable[[], Runtime]) -> None
                 description=f"The instruction that the {each.title} specialist works from",
                 mime_type=MARKDOWN,
                 fn=partial(describe, each),
+            )
+        )
+
+
+def _register_scales(server: Server) -> None:
+    @server.resource("scale://{name}", title="Scale", mime_type=JSON)
+    def scale(name: str) -> str:  # pyright: ignore[reportUnusedFunction] registered above
+        """A rating scale: instrument, owner, range, items, questions, anchors."""
+        known = bundled_scales()
+        if name not in known:
+            raise ResourceNotFoundError(f"no scale {name!r}; the scales are {', '.join(known)}")
+        return known[name].model_dump_json()
+
+    for name, each in bundled_scales().items():
+        server.add_resource(
+            FunctionResource(
+                uri=f"scale://{name}",
+                name=name,
+                title=each.title,
+                description=f"Items, questions and anchors of {each.instrument}",
+                mime_type=JSON,
+                fn=each.model_dump_json,
             )
         )
 

@@ -15,21 +15,12 @@ from magnet import __version__
 from magnet.config import Settings
 from magnet.llm.models import BackendFactory
 from magnet.runtime import Runtime, open_runtime
-from magnet_tools import (
-    comparison_tools,
-    completions,
-    evaluation_tools,
-    guides,
-    library_tools,
-    resources,
-    session_tools,
-    technique_tools,
-    turn_tools,
-)
+from magnet_tools import completions, guides, resources
 from magnet_tools.events import SessionEvents
 from magnet_tools.icons import MARK
 from magnet_tools.registry import Ctx, Server
 from magnet_tools.session_view import viewer
+from magnet_tools.shelf import ToolShelf
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
 """Gives the runtime for as long as the server runs."""
@@ -74,7 +65,17 @@ _CACHE_HINTS: Mapping[CacheableMethod, CacheHint] = {
 
 @cache
 def _all_tools() -> tuple[Tool, ...]:
-    """Return every tool, in the order of the list; they hold nothing of a server, and their schemas cost 0.1 s."""
+    """Return every tool, in the order of the list; they hold nothing of a server."""
+    # Imported with the schemas that are made of them, when a host first asks.
+    from magnet_tools import (
+        comparison_tools,
+        evaluation_tools,
+        library_tools,
+        session_tools,
+        technique_tools,
+        turn_tools,
+    )
+
     modules = (technique_tools, turn_tools, session_tools, library_tools, evaluation_tools, comparison_tools)
     return tuple(tool for module in modules for tool in module.build_tools())
 
@@ -113,14 +114,14 @@ def build_server(
         version=__version__,
         icons=[MARK],
         lifespan=lifespan,
-        tools=list(_all_tools()),
         extensions=[viewer()],
         log_level="WARNING",
         cache_hints=_CACHE_HINTS,
         subscriptions=events,
     )
+    # The SDK takes tools that are made, and has no public way to make them later.
+    server._tool_manager = ToolShelf(_all_tools)  # pyright: ignore[reportPrivateUsage] see above
     resources.register(server, lambda: opened[-1])
     guides.register(server)
     completions.register(server, lambda: opened[-1])
-    evaluation_tools.register_resources(server)
     return server
