@@ -21,6 +21,7 @@ from magnet_tools.icons import MARK
 from magnet_tools.registry import Ctx, Server
 from magnet_tools.session_view import viewer
 from magnet_tools.shelf import ToolShelf
+from magnet_tools.tasks import SessionTasks
 
 RuntimeOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[Runtime]]
 """Gives the runtime for as long as the server runs."""
@@ -114,7 +115,7 @@ def build_server(
         version=__version__,
         icons=[MARK],
         lifespan=lifespan,
-        extensions=[viewer()],
+        extensions=[viewer(), SessionTasks()],
         log_level="WARNING",
         cache_hints=_CACHE_HINTS,
         subscriptions=events,

@@ -212,6 +212,11 @@ async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:
     return session, owner is not None and session.status == "running"
 
 
+def show_session(session: SessionRecord) -> CallToolResult:
+    """Return a session that has ended as `get_session` shows it."""
+    return _show(session)
+
+
 def _show(
     session: SessionRecord,
     *,
