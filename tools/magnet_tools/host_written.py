@@ -6,12 +6,12 @@ the agent's model would get.
 """
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 from mcp.server.mcpserver import Resolve, Sample
-from mcp.types import CreateMessageResult, SamplingMessage, TextContent
+from mcp.types import CallToolResult, CreateMessageResult, SamplingMessage, TextContent
 
 from magnet.agents import ModelRole
 from magnet.engines import HOST
@@ -19,8 +19,9 @@ from magnet.llm import Request
 from magnet.llm.host import AnswerAwaitedError, HostModel
 from magnet.pipeline.team import Answer, Team
 from magnet_tools.arguments import Source
-from magnet_tools.briefs import Brief, make_brief
-from magnet_tools.registry import Ctx, can_ask, tell_errors, writer_of
+from magnet_tools.briefs import Brief, brief_text, make_brief
+from magnet_tools.registry import Ctx, can_ask, result, tell_errors, writer_of
+from magnet_tools.results import AgentResult, flagged
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,6 +82,16 @@ async def answer_or_brief(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answ
         return await ask(ctx, asking, sampled)
     except AnswerAwaitedError as awaited:
         return make_brief([awaited.request], asking.then)
+
+
+def show_answer(
+    shown: AgentResult, answer: Answer[T] | Brief, fields: Callable[[T], Mapping[str, object]], text: Callable[[T], str]
+) -> CallToolResult:
+    """Return `shown` with the answer's fields and the text a person reads; or with the brief, for the host to write."""
+    if isinstance(answer, Brief):
+        return result(shown.as_brief(answer), brief_text(answer))
+    written = shown.model_copy(update={**fields(answer.value), "flags": list(answer.flags)})
+    return result(written, flagged(text(answer.value), answer.flags, shown.engine))
 
 
 async def ask(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answer[T]:

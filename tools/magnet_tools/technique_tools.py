@@ -31,7 +31,7 @@ from magnet_tools.arguments import (
     find_source,
 )
 from magnet_tools.briefs import Brief, brief_text
-from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by
+from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by, show_answer
 from magnet_tools.registry import ASKS_MODEL, WRITES_ONCE, Ctx, make_tool, result, runtime_of, writer_of
 from magnet_tools.results import CandidateResult, PlanResult, SelectionResult, flagged
 
@@ -117,10 +117,7 @@ def _make_specialist(specialist: Specialist) -> Callable[..., Awaitable[CallTool
         asking = await find(ctx, session_id, dialogue, client, take)
         answer = await answer_or_brief(ctx, asking, sampled)
         shown = CandidateResult(technique=technique, engine=writer_of(ctx, "counselor"), session_id=session_id)
-        if isinstance(answer, Brief):
-            return result(shown.as_brief(answer), brief_text(answer))
-        written = shown.model_copy(update={"text": answer.value, "flags": list(answer.flags)})
-        return result(written, flagged(answer.value, answer.flags, shown.engine))
+        return show_answer(shown, answer, lambda text: {"text": text}, str)
 
     suggest_turn.__name__ = specialist.tool
     suggest_turn.__doc__ = specialist.description
@@ -254,7 +251,6 @@ async def select_techniques(
     asking = await _selecting(ctx, session_id, dialogue, plan, take)
     answer = await answer_or_brief(ctx, asking, sampled)
     shown = SelectionResult(engine=writer_of(ctx, "technique"), session_id=session_id)
-    if isinstance(answer, Brief):
-        return result(shown.as_brief(answer), brief_text(answer))
-    written = shown.model_copy(update={"techniques": list(answer.value), "flags": list(answer.flags)})
-    return result(written, flagged(", ".join(t.title for t in answer.value), answer.flags, shown.engine))
+    return show_answer(
+        shown, answer, lambda chosen: {"techniques": list(chosen)}, lambda chosen: ", ".join(t.title for t in chosen)
+    )

@@ -16,6 +16,7 @@ from magnet.pipeline.session import plan_session as plan_stored_session
 from magnet.pipeline.session import write_message
 from magnet.pipeline.sessions import add_turn, check_running, check_unclaimed, client_flags
 from magnet.pipeline.studio import Studio
+from magnet.pipeline.team import Answer
 from magnet.pipeline.turn import CounselorTurn, Scene, compose, make_plan, write_client_turn, write_counselor_turn
 from magnet.pipeline.variants import DEFAULT_METHOD, Method, check_method, get_method
 from magnet.prompts import Pack
@@ -34,7 +35,7 @@ from magnet_tools.arguments import (
     unique,
 )
 from magnet_tools.briefs import Brief, brief_text
-from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by
+from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by, show_answer
 from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, make_tool, result, runtime_of, session_link, writer_of
 from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
 from magnet_tools.session_view import SESSION_VIEW
@@ -101,10 +102,7 @@ async def compose_response(
     asking = await _composing(ctx, candidates, techniques, session_id, dialogue, client, plan, take)
     answer = await answer_or_brief(ctx, asking, sampled)
     shown = UtteranceResult(role=Role.COUNSELOR, engine=writer_of(ctx, "counselor"), session_id=session_id)
-    if isinstance(answer, Brief):
-        return result(shown.as_brief(answer), brief_text(answer))
-    written = shown.model_copy(update={"text": answer.value, "flags": list(answer.flags)})
-    return result(written, flagged(answer.value, answer.flags, shown.engine))
+    return show_answer(shown, answer, lambda text: {"text": text}, str)
 
 
 def _composing_method(source: Source, chosen: tuple[Technique, ...], pack: Pack) -> Method:
@@ -151,15 +149,17 @@ async def simulate_client(
     """Write the simulated client's next turn, in the case's attitude; add_turn then keeps it."""
     asking = await _playing_client(ctx, session_id, dialogue, client, take)
     answer = await answer_or_brief(ctx, asking, sampled)
-    engine, session = writer_of(ctx, "client"), asking.source.session
-    shown = UtteranceResult(role=Role.CLIENT, engine=engine, session_id=session_id)
-    if isinstance(answer, Brief):
-        return result(shown.as_brief(answer), brief_text(answer))
-    line = answer.value
-    flags = client_flags(session, line, answer.flags) if session else answer.flags
-    written = shown.model_copy(update={"text": line.text, "flags": list(flags), "ends_session": line.has_end_marker})
-    ends = "\n\nThe client wants to end the session here." if line.has_end_marker else ""
-    return result(written, flagged(line.text + ends, flags, engine))
+    session = asking.source.session
+    if session is not None and not isinstance(answer, Brief):
+        answer = Answer(answer.value, client_flags(session, answer.value, answer.flags))
+    shown = UtteranceResult(role=Role.CLIENT, engine=writer_of(ctx, "client"), session_id=session_id)
+    return show_answer(
+        shown, answer, lambda line: {"text": line.text, "ends_session": line.has_end_marker}, _client_text
+    )
+
+
+def _client_text(line: ClientLine) -> str:
+    return line.text + ("\n\nThe client wants to end the session here." if line.has_end_marker else "")
 
 
 async def counselor_turn(
