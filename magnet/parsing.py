@@ -102,6 +102,11 @@ def read_client_line(choice: Choice) -> Reading[ClientLine]:
     return Reading(ClientLine(reading.value, has_end_marker), reading.problem)
 
 
+def drop_label(text: str, role: Role) -> str:
+    """Return a turn that somebody typed or wrote without the speaker's own label before it."""
+    return re.sub(rf"\A\s*{role.value}\s*[:：]\s*(?=\S)", "", text, flags=re.IGNORECASE)
+
+
 def take_end_marker(text: str) -> ClientLine:
     """Return a client's turn as it was written, with the end marker taken out."""
     kept = END_MARKER.sub(" ", text)

@@ -66,7 +66,7 @@ async def test_the_supervisor_is_pointed_to_the_session_and_the_focus(client: Cl
 
 async def test_a_prompt_names_only_tools_that_are_there(client: Client) -> None:
     tools = {tool.name for tool in (await client.list_tools()).tools}
-    arguments = {"intake_id", "session_id", "ends_session"}
+    arguments = {"intake_id", "session_id", "ends_session", "min_turns", "max_turns"}
     for name, needed in PROMPTS.items():
         text = await text_of(client, name, **dict.fromkeys([key for key, needs in needed.items() if needs], "s-1"))
         named = {word.strip(".,:;()") for word in text.split() if "_" in word}

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_openai import serve_fake_openai
 from magnet_tools.server import build_server
 from mcp import Client
 from mcp.client import ClientRequestContext
@@ -17,7 +19,7 @@ from mcp.types import (
 )
 from mcp_support import ERAS, INTAKE, OPENING, SPECIALISTS, Json, call, connect, read_json, refuse, start
 
-from magnet.config import Settings
+from magnet.config import Settings, load_settings
 
 PLAN = "CBT technique: Reality Testing\nCounseling plan:\n1. Hear what happened."
 SAMPLED = {"planner": PLAN, "selector": "Reflection, Questioning", "client": "I put it off again. [/END]"}
@@ -101,7 +103,7 @@ async def test_a_brief_is_what_the_agents_model_would_be_told_and_what_to_do_the
     assert f"call add_turn with session_id {session_id}, role counselor" in reply.data["brief"]["then"]
     assert reply.text == "\n\n".join(
         (
-            "No model is configured here: you write this yourself.",
+            "No model is configured for this: you write it yourself.",
             "## Write as the Reflection specialist",
             part["instruction"],
             part["material"],
@@ -287,3 +289,90 @@ async def test_a_client_that_is_none_of_those_shown_is_refused(settings: Setting
         reason = await refuse(client, "start_session")
 
     assert reason == "no bundled client 'nobody'; list_intakes shows them"
+
+
+# What is known, and what is not
+
+
+async def test_a_sampled_answer_that_was_cut_off_says_so_and_whose_it_is(settings: Settings, era: str) -> None:
+    async def cut(context: ClientRequestContext, params: CreateMessageRequestParams) -> CreateMessageResult:
+        text = TextContent(text="It seems that")
+        return CreateMessageResult(role="assistant", model="host-model", content=text, stop_reason="maxTokens")
+
+    async with Client(build_server(settings), mode=era, cache=None, sampling_callback=cut) as client:
+        reply = await call(client, "reflect", dialogue=OPENING)
+
+    assert (reply.data["text"], reply.data["flags"]) == ("It seems that", ["reflection.truncated"])
+
+
+async def test_candidates_that_are_kept_stand_in_the_brief_and_are_not_asked_for_again(
+    settings: Settings, era: str
+) -> None:
+    async with SamplingHost().connect(settings, era) as client:
+        session_id = await start(client)
+        await call(client, "plan_session", session_id=session_id)
+        await call(client, "reflect", session_id=session_id)
+        brief = (await call(client, "counselor_turn", session_id=session_id, techniques=["reflection"])).data
+
+    agents = [part["agent"] for part in brief["brief"]["parts"]]
+    assert agents == ["questioning", "solution", "normalization", "psychoeducation", "composer"]
+    assert brief["candidates"] == {"reflection": "This is answer 2."}
+    assert "This is answer 2." in brief["brief"]["parts"][-1]["material"]
+    assert "those of this result, with yours for questioning" in brief["brief"]["then"]
+
+
+async def test_a_plan_of_ones_own_samples_nobody_and_is_not_changed_under_its_turns(
+    settings: Settings, era: str
+) -> None:
+    sampling = SamplingHost()
+    async with sampling.connect(settings, era) as client:
+        session_id = await start(client)
+        await call(client, "plan_session", session_id=session_id, plan=PLAN)
+        assert sampling.asked == []
+        await call(client, "add_turn", session_id=session_id, role="counselor", text="Counselor: Hello.")
+        await call(client, "add_turn", session_id=session_id, role="client", text="Client: Hello.")
+        reason = await refuse(client, "plan_session", session_id=session_id, plan=PLAN + "\n2. Go on.")
+        dialogue = (await call(client, "get_session", session_id=session_id)).data["dialogue"]
+
+    assert reason.startswith("the session has a plan, and turns that follow it")
+    assert [turn["text"] for turn in dialogue[2:]] == ["Hello.", "Hello."]
+
+
+async def test_a_brief_says_what_can_be_done_with_its_answer(host: Client) -> None:
+    session_id = await start(host)
+    forced = (await call(host, "counselor_turn", session_id=session_id, techniques=["solution"])).data["brief"]
+    await call(host, "plan_session", session_id=session_id, plan=PLAN)
+    shown = (await call(host, "counselor_turn", session_id=session_id, add=False)).data["brief"]
+    await call(host, "cancel_session", session_id=session_id)
+    ended = (await call(host, "reflect", session_id=session_id)).data["brief"]
+
+    assert "then counselor_turn again with techniques ['solution']" in forced["then"]
+    assert "not added" in shown["then"]
+    assert "add_turn" not in ended["then"]
+
+
+def mixed_settings(tmp_path: Path, base_url: str) -> Settings:
+    environ = {"MAGNET_COUNSELOR__BASE_URL": base_url, "MAGNET_COUNSELOR__MODEL": "configured"}
+    return load_settings(environ, directory=tmp_path, store=f"sqlite:///{tmp_path / 'magnet.db'}")
+
+
+async def test_a_turn_kept_nowhere_is_refused_where_only_some_agents_have_a_model(tmp_path: Path, era: str) -> None:
+    async with connect(mixed_settings(tmp_path, "http://127.0.0.1:9/v1"), None, era) as client:
+        reason = await refuse(client, "counselor_turn", dialogue=OPENING)
+
+    assert reason.startswith("only some of the agents have a model configured: start_session first")
+
+
+async def test_no_model_is_asked_to_compose_what_is_not_written_yet(tmp_path: Path, era: str) -> None:
+    with serve_fake_openai() as fake:
+        async with connect(mixed_settings(tmp_path, fake.base_url), None, era) as client:
+            session_id = await start(client)
+            turn = (await call(client, "counselor_turn", session_id=session_id)).data
+            asked = len(fake.bodies)
+            await call(client, "counselor_turn", session_id=session_id, techniques=["reflection"], add=False)
+
+    assert [part["agent"] for part in turn["brief"]["parts"]] == ["technique_selector"]
+    assert len(turn["candidates"]) == 5
+    assert turn["brief"]["then"] == "call counselor_turn again, with the names you chose as techniques."
+    # The planner and the five specialists; then the composer alone, since what was answered is kept.
+    assert (asked, len(fake.bodies)) == (6, 7)

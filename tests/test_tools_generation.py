@@ -1,5 +1,6 @@
 """Sessions that are generated in the background: begun, followed, found again, stopped, failed and gone on with."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -246,3 +247,34 @@ async def test_a_record_has_the_keys_of_the_design_in_their_order(client: Client
     assert (made["version"], made["prompt_pack"], made["seed"]) == (__version__, "magnet-en", 7)
     assert made["models"]["technique"] == {"model": "ruled", "temperature": 0.0, "max_tokens": 512}
     assert made["created_at"] < made["finished_at"]
+
+
+async def test_whoever_waits_for_an_interrupted_session_has_it_go_on(tmp_path: Path, era: str) -> None:
+    held, model = RuledModel(hanging={"composer"}), RuledModel()
+    async with connect(model_settings(tmp_path), held, era) as client:
+        await call(client, "generate_session", intake_id=INTAKE, session_id="mine", max_turns=1)
+        await held.hang()
+    async with connect(model_settings(tmp_path), model, era) as client:
+        looked = await call(client, "get_session", session_id="mine")
+        refused = await refuse(client, "add_turn", session_id="mine", role="counselor", text="Mine.")
+        waited = await call(client, "get_session", session_id="mine", wait_seconds=45)
+
+    assert "was interrupted: get_session with wait_seconds=45 goes on with it" in looked.text
+    assert refused.startswith("the generation of the session 'mine' was interrupted")
+    assert waited.data["status"] == "finished"
+    # The plan, the selector and the specialists are kept: what is left is the composer and the client.
+    assert model.agents == ["composer", "client"]
+
+
+async def test_a_session_that_another_server_cancels_is_stopped_here(tmp_path: Path, era: str) -> None:
+    model = RuledModel(hanging={"composer"})
+    async with connect(model_settings(tmp_path), model, era) as client:
+        await call(client, "generate_session", intake_id=INTAKE, session_id="mine")
+        await model.hang()
+        async with connect(model_settings(tmp_path), RuledModel(), era) as other:
+            await call(other, "cancel_session", session_id="mine")
+        async with asyncio.timeout(20):
+            while not model.stopped:
+                await call(client, "get_session", session_id="mine", wait_seconds=0.2)
+
+    assert model.stopped == ["composer"]

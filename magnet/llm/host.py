@@ -25,9 +25,10 @@ class AnswerAwaitedError(MagnetError):
 
 @dataclass(frozen=True, slots=True)
 class HostModel:
-    """A backend that answers with what the host said; `asked` collects the requests that wait for an answer."""
+    """A backend that answers with what the host said, under its model's name; `asked` collects what has no answer."""
 
-    answer: str | None = None
+    answer: Choice | None = None
+    name: str = HOST
     asked: list[Request] = field(default_factory=list[Request])
 
     async def __call__(self, request: Request) -> Completion:
@@ -39,4 +40,4 @@ class HostModel:
         if self.answer is None:
             self.asked.append(request)
             raise AnswerAwaitedError(request)
-        return Completion((Choice(self.answer),), model=HOST)
+        return Completion((self.answer,), model=self.name)

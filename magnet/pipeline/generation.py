@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from magnet.engines import HOST, is_written_by
@@ -22,7 +23,11 @@ from magnet.store.store import opening_messages
 
 CLAIM_SECONDS = 60.0
 RENEW_SECONDS = 15.0
+WATCH_SECONDS = 2.0
+"""How soon a job here learns that another process cancelled its session."""
 POLL_SECONDS = 0.5
+
+JobState: TypeAlias = Literal["written", "interrupted"]
 
 _log = logging.getLogger(__name__)
 
@@ -129,15 +134,34 @@ class Jobs:
             await self._studio.store.set_ended(session_id, "cancelled", "cancelled")
         return await self._studio.store.get_session(session_id)
 
+    async def look(self, session_id: str) -> tuple[SessionRecord, JobState | None]:
+        """Return a session as it stands, and whether a job writes it or was interrupted; None where none is to.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        # Before the session: a job that ends in between has ended in the session that is read after.
+        claim = await self._studio.store.find_claim(session_id)
+        session = await self._studio.store.get_session(session_id)
+        if session.status != "running" or not claim.is_generated:
+            return session, None
+        is_lost = claim.owner is None or (claim.until or 0.0) < time.time() or _is_dead(claim.owner)
+        return session, "interrupted" if is_lost and session_id not in self._tasks else "written"
+
     async def renew_claims(self) -> None:
         """Keep this process's claims alive, and stop what was cancelled elsewhere, until cancelled itself."""
+        renewed = time.monotonic()
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(WATCH_SECONDS)
             if not self._tasks:
                 continue
             running = set(self._tasks)
             try:
-                held = await self._studio.store.renew_claims(self._owner, CLAIM_SECONDS)
+                if time.monotonic() - renewed < RENEW_SECONDS:
+                    held = await self._studio.store.find_held(self._owner)
+                else:
+                    held = await self._studio.store.renew_claims(self._owner, CLAIM_SECONDS)
+                    renewed = time.monotonic()
             except MagnetError as error:
                 _log.warning("could not renew claims", extra={"reason": str(error)})
                 continue

@@ -15,6 +15,15 @@ from magnet.store import schema
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Who generates a session, until when (in seconds since 1970); `is_generated` tells whether anybody is to."""
+
+    owner: str | None = None
+    until: float | None = None
+    is_generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NewSession:
     """A session about to be kept."""
 

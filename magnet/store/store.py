@@ -20,6 +20,7 @@ from magnet.store.changes import Changes
 from magnet.store.database import Database, dialect_insert, open_database
 from magnet.store.listing import SessionFilter, list_query
 from magnet.store.rows import (
+    Claim,
     NewSession,
     StoredCall,
     StoredMessage,
@@ -260,6 +261,19 @@ class Store:
     async def release(self, session_id: str, owner: str) -> None:
         """Let go of a session without ending it, so that anyone may go on with it."""
         await self._update(session_id, {"owner": None, "owner_until": None}, schema.sessions.c.owner == owner)
+
+    async def find_held(self, owner: str) -> frozenset[str]:
+        """Return the ids of the sessions still running under this owner's claims."""
+        sessions = schema.sessions.c
+        rows = await self._rows(select(sessions.id).where(sessions.owner == owner, sessions.status == "running"))
+        return frozenset(row.id for row in rows)
+
+    async def find_claim(self, session_id: str) -> Claim:
+        """Return who generates a session, and whether anybody is to."""
+        sessions = schema.sessions.c
+        columns: list[ColumnElement[Any]] = [sessions.owner, sessions.owner_until, sessions.is_generated]
+        rows = await self._rows(select(*columns).where(sessions.id == session_id))
+        return Claim(rows[0].owner, rows[0].owner_until, rows[0].is_generated) if rows else Claim()
 
     async def find_owner(self, session_id: str) -> str | None:
         """Return who generates a session, or None."""

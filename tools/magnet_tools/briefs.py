@@ -52,7 +52,7 @@ def _part(request: Request) -> BriefPart:
 def brief_text(brief: Brief) -> str:
     """Return a brief as a model or person reads it; material that several agents share stands once."""
     lines = list(_lines(brief.parts))
-    return "\n\n".join(["No model is configured here: you write this yourself.", *lines, f"Then: {brief.then}"])
+    return "\n\n".join(["No model is configured for this: you write it yourself.", *lines, f"Then: {brief.then}"])
 
 
 def _lines(parts: Sequence[BriefPart]) -> Iterator[str]:

@@ -10,8 +10,9 @@ from magnet.errors import SessionRequestError
 from magnet.intake_files import bundled_intakes, parse_intake
 from magnet.intakes import Attitude, Intake, IntakeForm
 from magnet.pipeline import sessions
-from magnet_tools.arguments import MaybeAttitude, MaybeIntakeId
-from magnet_tools.registry import Ctx, can_ask, runtime_of
+from magnet.pipeline.variants import get_method
+from magnet_tools.arguments import MaybeAttitude, MaybeIntakeId, MethodName, NewSessionId
+from magnet_tools.registry import Ctx, can_ask, runtime_of, tell_errors
 
 MaybeIntake: TypeAlias = Annotated[
     dict[str, object] | None, Field(description="A case of your own, instead of intake_id")
@@ -43,18 +44,23 @@ class CaseChoice(BaseModel):
     )
 
 
-def _ask_case(ctx: Ctx, intake_id: MaybeIntakeId, intake: MaybeIntake) -> Elicit[CaseChoice] | None:
-    """Ask the person where nothing names a case and the host shows forms."""
+async def _ask_case(
+    ctx: Ctx, intake_id: MaybeIntakeId, intake: MaybeIntake, method: MethodName, session_id: NewSessionId
+) -> Elicit[CaseChoice] | None:
+    """Ask the person where nothing names a case and the host shows forms, and the answer can be used."""
     is_named = intake_id is not None or intake is not None
     elicitation = ctx.client_capabilities.elicitation if ctx.client_capabilities else None
     if is_named or elicitation is None or not can_ask(ctx):
+        return None
+    get_method(method)
+    if session_id is not None and await runtime_of(ctx).studio.store.find_session(session_id):
         return None
     # A bare declaration, the only shape before there were modes, means forms.
     shows_forms = elicitation.form is not None or elicitation.url is None
     return Elicit(_QUESTION, CaseChoice) if shows_forms else None
 
 
-Chosen: TypeAlias = Annotated[ElicitationResult[CaseChoice], Resolve(_ask_case)]
+Chosen: TypeAlias = Annotated[ElicitationResult[CaseChoice], Resolve(tell_errors(_ask_case))]
 """What the person answered; nothing where they were not asked."""
 
 
@@ -85,13 +91,14 @@ async def find_case(
         raise SessionRequestError(
             "give intake_id (list_intakes shows them, e.g. grief-tomasz-neutral) or intake, one of the two"
         )
-    return _bundled_case(answer, attitude)
+    return _bundled_case(answer)
 
 
-def _bundled_case(answer: CaseChoice, attitude: Attitude | None) -> Intake:
+def _bundled_case(answer: CaseChoice) -> Intake:
     found = [intake for intake in bundled_intakes().values() if intake.client_id == answer.client]
     if not found:
         raise SessionRequestError(f"no bundled client {answer.client!r}; list_intakes shows them")
-    wanted = attitude or Attitude(answer.attitude)
+    # What the person chose in the form, and saw, comes before what their host filled in.
+    wanted = Attitude(answer.attitude)
     exact = [intake for intake in found if intake.attitude is wanted]
     return exact[0] if exact else sessions.with_attitude(found[0], wanted)

@@ -22,6 +22,9 @@ from magnet_tools.registry import Server
 MAX_VALUES = 100
 """Most values of one completion, by the protocol."""
 
+MAX_TYPED = 128
+"""Longest text that is completed: no id or name is longer."""
+
 _Find: TypeAlias = Callable[[Runtime, str], Awaitable[Sequence[str]]]
 
 
@@ -35,7 +38,7 @@ def register(server: Server, runtime: Callable[[], Runtime]) -> None:
         context: CompletionContext | None,  # noqa: ARG001 the SDK hands it over
     ) -> Completion | None:
         find = _FINDERS.get(_name_of(ref, argument.name))
-        if find is None:
+        if find is None or len(argument.value) > MAX_TYPED:
             return None
         found = await find(runtime(), argument.value)
         return Completion(values=list(found[:MAX_VALUES]), has_more=len(found) > MAX_VALUES)

@@ -17,6 +17,9 @@ from magnet.prompts import Prompt
 from magnet.prompts.loading import load_prompts
 from magnet_tools.registry import Server
 
+MAX_EXCHANGES = 200
+"""Longest session, in exchanges, as start_session takes it."""
+
 _ANY_CASE = "Show me a few cases with list_intakes and let me choose one."
 _NO_FOCUS = "Look at all of it."
 
@@ -76,6 +79,8 @@ def coordinate_session(
     exchanges: Annotated[str, Field(description="How many exchanges; without it, 3")] = "",
 ) -> str:
     """Have the host coordinate a session tool by tool, and say at each exchange why it was written so."""
+    if exchanges and not (exchanges.isdecimal() and 1 <= int(exchanges) <= MAX_EXCHANGES):
+        raise MCPError(INVALID_PARAMS, f"exchanges {exchanges!r} is not a number from 1 to {MAX_EXCHANGES}")
     return _fill("coordinate_session", case=_case(intake_id, attitude), exchanges=exchanges or "3")
 
 

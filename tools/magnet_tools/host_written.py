@@ -15,7 +15,7 @@ from mcp.types import CallToolResult, CreateMessageResult, SamplingMessage, Text
 
 from magnet.agents import ModelRole
 from magnet.engines import HOST
-from magnet.llm import Request
+from magnet.llm import Choice, Request
 from magnet.llm.host import AnswerAwaitedError, HostModel
 from magnet.pipeline.team import Answer, Team
 from magnet_tools.arguments import Source
@@ -30,6 +30,7 @@ Sampled: TypeAlias = CreateMessageResult | None
 """What the host's model said when it was sampled; None where it was not."""
 
 _DEFAULT_MAX_TOKENS = 512
+_ENDED = "show it; the session has ended, so nothing can be added to it: branch_session goes on from any point of it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ async def answer_or_brief(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answ
     try:
         return await ask(ctx, asking, sampled)
     except AnswerAwaitedError as awaited:
-        return make_brief([awaited.request], asking.then)
+        session = asking.source.session
+        is_over = session is not None and session.status != "running"
+        return make_brief([awaited.request], _ENDED if is_over else asking.then)
 
 
 def show_answer(
@@ -103,7 +106,7 @@ async def ask(ctx: Ctx, asking: Asking[T], sampled: Sampled) -> Answer[T]:
     team = asking.source.team
     if not is_host_written(ctx, asking.role):
         return await asking.ask(team)
-    return await asking.ask(team.with_host(HostModel(_text(sampled))))
+    return await asking.ask(team.with_host(_host_model(sampled)))
 
 
 def _can_sample(ctx: Ctx) -> bool:
@@ -126,5 +129,8 @@ def _sample(request: Request) -> Sample:
     )
 
 
-def _text(sampled: Sampled) -> str | None:
-    return sampled.content.text if sampled and isinstance(sampled.content, TextContent) else None
+def _host_model(sampled: Sampled) -> HostModel:
+    if sampled is None:
+        return HostModel()
+    text = sampled.content.text if isinstance(sampled.content, TextContent) else ""
+    return HostModel(Choice(text, "length" if sampled.stop_reason == "maxTokens" else "stop"), sampled.model)

@@ -1,5 +1,6 @@
 """Sessions as tools: start, add a turn, look, list, cancel, branch, generate."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from mcp.server.mcpserver.tools import Tool
@@ -9,8 +10,9 @@ from pydantic import Field
 from magnet.agents import Technique
 from magnet.dialogue import Role
 from magnet.errors import SessionRequestError
-from magnet.parsing import ClientLine, take_end_marker
+from magnet.parsing import ClientLine, drop_label, take_end_marker
 from magnet.pipeline import sessions
+from magnet.pipeline.generation import JobState
 from magnet.pipeline.sessions import MAX_TURNS, MAX_UTTERANCE_CHARS, MIN_TURNS, SessionPlan
 from magnet.pipeline.variants import DEFAULT_METHOD
 from magnet.records import SessionRecord, Status
@@ -45,9 +47,12 @@ from magnet_tools.registry import (
     session_link,
 )
 from magnet_tools.results import SessionListResult, SessionResult, session_result, session_text
+from magnet_tools.scopes import find_refusal
 from magnet_tools.session_view import SESSION_VIEW, view_facts
 
 FOLLOW = f"It is being written: get_session with wait_seconds={MAX_WAIT_S} follows it to its end."
+INTERRUPTED = f"Its generation was interrupted: get_session with wait_seconds={MAX_WAIT_S} goes on with it."
+_NOTES: Mapping[JobState, str] = {"written": FOLLOW, "interrupted": INTERRUPTED}
 
 MAX_LISTED = MAX_LIST - 1
 """Most sessions of one page: the store gives one more, which tells whether another page follows."""
@@ -108,7 +113,7 @@ async def add_turn(
         raise SessionRequestError("only the client ends a session; cancel_session stops one at any point")
     # A host that writes from the client's brief may leave the marker in.
     line = take_end_marker(text) if speaker is Role.CLIENT else ClientLine(text, has_end_marker=False)
-    line = ClientLine(read_text(line.text), has_end_marker=ends_session or line.has_end_marker)
+    line = ClientLine(read_text(drop_label(line.text, speaker)), has_end_marker=ends_session or line.has_end_marker)
     message = StoredMessage(
         position=len(session.dialogue),
         role=speaker,
@@ -129,12 +134,16 @@ async def get_session(
     trace: Annotated[bool, Field(description="Also show techniques, all candidates and the audit")] = False,
 ) -> Annotated[CallToolResult, SessionResult]:
     """Show a session: status, plan, dialogue; with wait_seconds, wait for a session that is being generated to end."""
-    session, is_written = await _look(ctx, session_id)
+    session, state = await runtime_of(ctx).jobs.look(session_id)
+    if wait_seconds and state == "interrupted" and find_refusal("get_session", None) is None:
+        # The process that generated it is gone, and whoever waits for its end wants it to go on.
+        await runtime_of(ctx).jobs.start(session_id)
+        session, state = await runtime_of(ctx).jobs.look(session_id)
     # A session that nobody generates would not end however long one waits.
-    if wait_seconds and is_written:
+    if wait_seconds and state == "written":
         await follow(ctx, session, wait_seconds)
-        session, is_written = await _look(ctx, session_id)
-    return _show(session, with_trace=trace, is_written=is_written)
+        session, state = await runtime_of(ctx).jobs.look(session_id)
+    return _show(session, with_trace=trace, state=state)
 
 
 async def list_sessions(
@@ -198,18 +207,9 @@ async def generate_session(
     session = await jobs.generate(wanted, redo=redo)
     if wait_seconds and session.status == "running":
         await follow(ctx, session, wait_seconds)
-    session, is_written = await _look(ctx, session.id)
+    session, state = await runtime_of(ctx).jobs.look(session.id)
     is_whole = session.status == "finished" and wait_seconds > 0
-    return _show(session, with_dialogue=is_whole, is_written=is_written)
-
-
-async def _look(ctx: Ctx, session_id: str) -> tuple[SessionRecord, bool]:
-    """Return a session as it stands, and whether a job is writing it."""
-    store = runtime_of(ctx).studio.store
-    # Before the session: a job that ends in between has ended in the session that is read after.
-    owner = await store.find_owner(session_id)
-    session = await store.get_session(session_id)
-    return session, owner is not None and session.status == "running"
+    return _show(session, with_dialogue=is_whole, state=state)
 
 
 def show_session(session: SessionRecord) -> CallToolResult:
@@ -222,10 +222,10 @@ def _show(
     *,
     with_dialogue: bool = True,
     with_trace: bool = False,
-    is_written: bool = False,
+    state: JobState | None = None,
     note: str = "",
 ) -> CallToolResult:
     """Return a session as a tool shows it; a note takes the place of telling whose turn it is."""
     shown = session_result(session, with_dialogue=with_dialogue, with_trace=with_trace)
-    text = session_text(shown, FOLLOW if is_written else note)
-    return result(shown, text, [session_link(session.id)], view_facts(session, is_written=is_written))
+    text = session_text(shown, _NOTES[state] if state else note)
+    return result(shown, text, [session_link(session.id)], view_facts(session, is_written=state == "written"))

@@ -2,18 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import Field
 
 from magnet.agents import Technique
-from magnet.dialogue import Role
+from magnet.dialogue import Role, count_exchanges
 from magnet.errors import SessionRequestError
 from magnet.llm import Choice
 from magnet.parsing import Plan, read_plan
 from magnet.pipeline.sessions import check_running, check_unclaimed
+from magnet.pipeline.studio import Studio
 from magnet.pipeline.team import Answer, flags_of
 from magnet.pipeline.turn import make_plan, suggest
 from magnet.pipeline.turn import select_techniques as choose_techniques
@@ -30,10 +31,10 @@ from magnet_tools.arguments import (
     check_turn_of,
     find_source,
 )
-from magnet_tools.briefs import Brief, brief_text
+from magnet_tools.briefs import Brief
 from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by, show_answer
-from magnet_tools.registry import ASKS_MODEL, WRITES_ONCE, Ctx, make_tool, result, runtime_of, writer_of
-from magnet_tools.results import CandidateResult, PlanResult, SelectionResult, flagged
+from magnet_tools.registry import ASKS_MODEL, WRITES_ONCE, Ctx, make_tool, runtime_of, writer_of
+from magnet_tools.results import CandidateResult, PlanResult, SelectionResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,11 @@ SPECIALISTS = (
         "Suggest the next counselor turn as psycho-education: a short explanation tied to the client's own example.",
     ),
 )
+
+
+OwnPlan: TypeAlias = Annotated[
+    str | None, Field(description="A plan of your own for the session to keep, in the form that the brief asks for")
+]
 
 
 def build_tools() -> list[Tool]:
@@ -135,13 +141,21 @@ def _then_candidate(technique: Technique, session_id: str | None) -> str:
 
 
 async def _planning(
-    ctx: Ctx, session_id: MaybeSessionId, dialogue: MaybeDialogue, client: MaybeClient, take: Take
+    ctx: Ctx,
+    session_id: MaybeSessionId,
+    dialogue: MaybeDialogue,
+    client: MaybeClient,
+    plan: OwnPlan,
+    take: Take,
 ) -> Asking[Plan]:
     source = await find_source(ctx, session_id, dialogue, take, client)
     session = source.session
+    if plan is not None:
+        own = await _read_own_plan(runtime_of(ctx).studio, session, plan)
+        return Asking("counselor", source, lambda _: _known(own), "")
     if session is not None and session.plan is not None and take == 1:
-        kept = session.plan
-        return Asking("counselor", source, lambda _: _kept(kept), "")
+        kept = Answer(Plan(session.plan.technique, session.plan.text), session.plan.flags)
+        return Asking("counselor", source, lambda _: _known(kept), "")
     method = get_method(session.method if session else DEFAULT_METHOD)
     if method.planner is None:
         raise SessionRequestError(f"the method {method.name!r} has no plan; compose the turn without one")
@@ -156,8 +170,23 @@ async def _planning(
     return Asking("counselor", source, lambda team: make_plan(team, prompt, source.scene.case, source.place), then)
 
 
-async def _kept(plan: PlanRecord) -> Answer[Plan]:
-    return Answer(Plan(plan.technique, plan.text), plan.flags)
+async def _known(answer: Answer[Plan]) -> Answer[Plan]:
+    return answer
+
+
+async def _read_own_plan(studio: Studio, session: SessionRecord | None, plan: str) -> Answer[Plan]:
+    if session is None:
+        raise SessionRequestError("plan goes with session_id: a session keeps it (start_session makes one)")
+    if get_method(session.method).planner is None:
+        raise SessionRequestError(f"the method {session.method!r} has no plan; compose the turn without one")
+    check_running(session)
+    await check_unclaimed(studio, session)
+    reading = read_plan(Choice(check_text(plan, "plan")))
+    if session.plan and session.plan.text != reading.value.text and count_exchanges(session.utterances):
+        raise SessionRequestError(
+            "the session has a plan, and turns that follow it; branch_session with after_exchanges 0 takes another"
+        )
+    return Answer(reading.value, flags_of("planner", reading.problem))
 
 
 async def plan_session(
@@ -165,51 +194,25 @@ async def plan_session(
     session_id: MaybeSessionId = None,
     dialogue: MaybeDialogue = None,
     client: MaybeClient = None,
-    plan: Annotated[
-        str | None, Field(description="A plan of your own for the session to keep, in the form that the brief asks for")
-    ] = None,
+    plan: OwnPlan = None,
     take: Take = 1,
     *,
     sampled: Annotated[Sampled, sampled_by(_planning)],
 ) -> Annotated[CallToolResult, PlanResult]:
     """Make the CBT plan of a session, once, at its opening; the session keeps it and gives it from then on."""
-    engine = writer_of(ctx, "counselor")
-    if plan is not None:
-        answer = await _read_own_plan(ctx, session_id, plan)
-    else:
-        asking = await _planning(ctx, session_id, dialogue, client, take)
-        found = await answer_or_brief(ctx, asking, sampled)
-        if isinstance(found, Brief):
-            return result(PlanResult(engine=engine, session_id=session_id).as_brief(found), brief_text(found))
-        answer = found
-    made = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
-    if session_id is not None:
-        await _keep_plan(ctx, session_id, made)
-    shown = PlanResult(
-        technique=made.technique, plan=made.text, flags=list(made.flags), engine=engine, session_id=session_id
-    )
-    text = f"CBT technique: {made.technique or 'none named'}\nCounseling plan:\n{made.text}"
-    return result(shown, flagged(text, made.flags, engine))
+    asking = await _planning(ctx, session_id, dialogue, client, plan, take)
+    answer = await answer_or_brief(ctx, asking, sampled)
+    shown = PlanResult(engine=writer_of(ctx, "counselor"), session_id=session_id)
+    session = asking.source.session
+    if session is not None and not isinstance(answer, Brief):
+        made = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
+        if session.plan != made:
+            await runtime_of(ctx).studio.store.set_plan(session.id, made)
+    return show_answer(shown, answer, lambda made: {"technique": made.technique, "plan": made.text}, _plan_text)
 
 
-async def _read_own_plan(ctx: Ctx, session_id: str | None, plan: str) -> Answer[Plan]:
-    if session_id is None:
-        raise SessionRequestError("plan goes with session_id: a session keeps it (start_session makes one)")
-    studio = runtime_of(ctx).studio
-    session = await studio.store.get_session(session_id)
-    if get_method(session.method).planner is None:
-        raise SessionRequestError(f"the method {session.method!r} has no plan; compose the turn without one")
-    check_running(session)
-    await check_unclaimed(studio, session)
-    reading = read_plan(Choice(check_text(plan, "plan")))
-    return Answer(reading.value, flags_of("planner", reading.problem))
-
-
-async def _keep_plan(ctx: Ctx, session_id: str, plan: PlanRecord) -> None:
-    store = runtime_of(ctx).studio.store
-    session: SessionRecord = await store.get_session(session_id)
-    if session.plan != plan:
-        await store.set_plan(session_id, plan)
+def _plan_text(plan: Plan) -> str:
+    return f"CBT technique: {plan.technique or 'none named'}\nCounseling plan:\n{plan.text}"
 
 
 async def _selecting(

@@ -1,65 +1,128 @@
-"""The brief of a whole counselor turn: selector, specialists and composer in one, for a host that writes them all."""
+"""The brief of a whole counselor turn: selector, specialists and composer in one, for a host that writes them all.
+
+What is known already, from a model that is configured or from an earlier answer, is given and not asked for again.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from magnet.agents import Technique
+from magnet.concurrency import settle, unwrap
 from magnet.errors import MagnetError
 from magnet.llm import Request
-from magnet.llm.host import HostModel
-from magnet.pipeline.turn import CounselorTurn, compose
+from magnet.llm.host import AnswerAwaitedError, HostModel
+from magnet.pipeline.team import Answer, Team
+from magnet.pipeline.turn import CounselorTurn, compose, select_techniques, suggest
 from magnet.pipeline.variants import DEFAULT_METHOD, Method, get_method
 from magnet_tools.arguments import Source
 from magnet_tools.briefs import Brief, make_brief
 
+T = TypeVar("T")
 
-async def brief_turn(source: Source, asked: list[Request], forced: tuple[Technique, ...]) -> Brief:
-    """Return what a host writes for the next counselor turn; `asked` are the requests that wait for its answer."""
+
+@dataclass(frozen=True, slots=True)
+class TurnBrief:
+    """What the host writes of a turn, and what of it is known."""
+
+    brief: Brief
+    candidates: Mapping[Technique, str]
+    techniques: tuple[Technique, ...]
+
+
+async def brief_turn(
+    source: Source, asked: Sequence[Request], forced: tuple[Technique, ...], *, add: bool
+) -> TurnBrief:
+    """Return what a host writes for the next counselor turn; `asked` are the requests that wait for its answer.
+
+    Raises:
+        ModelError: a model that is configured gave no answer.
+    """
     session_id = source.session.id if source.session else None
-    if [request.agent for request in asked] == ["planner"]:
-        return make_brief(asked, _then_plan(session_id))
     method = get_method(source.session.method if source.session else DEFAULT_METHOD)
+    if any(request.agent == "planner" for request in asked):
+        return TurnBrief(make_brief(asked, _then_plan(session_id, forced)), {}, forced)
+    if not method.has_specialists:
+        return TurnBrief(make_brief(asked, _then_add(session_id, "your text as text", add=add)), {}, ())
+    host = HostModel()
+    team = source.team.with_host(host)
+    candidates, techniques = await _draft(team, source, method, forced)
+    waiting = list(host.asked)
+    if "counselor" not in team.models.host_roles:
+        then = "call counselor_turn again, with the names you chose as techniques."
+        return TurnBrief(make_brief(waiting, then), candidates, techniques)
+    waiting += await _composer_request(source, method, candidates, techniques)
     # They are asked together, in no order of their own.
     order = [agent.name for agent, _ in method.steps()]
-    asked = sorted(asked, key=lambda request: order.index(request.agent))
-    if not method.has_specialists:
-        return make_brief(asked, _then_add(session_id, "your text as text"))
-    composing = await _composer_request(source, method, forced)
-    chosen = _chosen(asked, forced) if method.selector else ""
-    kept = f"the composed turn as text, the five candidates as candidates{chosen}"
-    return make_brief([*asked, *composing], _then_add(session_id, kept))
+    waiting.sort(key=lambda request: order.index(request.agent))
+    kept = f"the composed turn as text, {_candidates(candidates)} as candidates{_techniques(method, techniques)}"
+    return TurnBrief(make_brief(waiting, _then_add(session_id, kept, add=add)), candidates, techniques)
 
 
-async def _composer_request(source: Source, method: Method, forced: tuple[Technique, ...]) -> list[Request]:
-    """Return what the composer would be asked, with the host's own candidates named where they will stand."""
+async def _draft(
+    team: Team, source: Source, method: Method, forced: tuple[Technique, ...]
+) -> tuple[dict[Technique, str], tuple[Technique, ...]]:
+    """Return the candidates and techniques that are known; what is not stays in the host's list."""
+    scene, place = source.scene, source.place
+    suggesting = [settle(suggest(team, technique, scene.case, scene.dialogue, place)) for technique in Technique]
+    suggested = _known(await asyncio.gather(*suggesting))
+    candidates = {technique: text for technique, text in zip(Technique, suggested, strict=True) if text is not None}
+    if forced or method.selector is None:
+        return candidates, forced
+    selecting = settle(select_techniques(team, method.selector, scene.plan, scene.dialogue, place))
+    (chosen,) = _known([await selecting])
+    return candidates, chosen or ()
+
+
+def _known(outcomes: Sequence[Answer[T] | MagnetError]) -> list[T | None]:
+    return [None if isinstance(outcome, AnswerAwaitedError) else unwrap(outcome).value for outcome in outcomes]
+
+
+async def _composer_request(
+    source: Source, method: Method, known: Mapping[Technique, str], techniques: tuple[Technique, ...]
+) -> list[Request]:
+    """Return what the composer would be asked, with what the host is still to write named where it will stand."""
     host = HostModel()
-    candidates = {technique: f"(your {technique.title} candidate)" for technique in Technique}
+    candidates = {technique: known.get(technique, f"(your {technique.title} candidate)") for technique in Technique}
     values = {**source.scene.values, "techniques": "(the techniques you chose)"}
-    try:
-        await compose(source.team.with_host(host), method, values, CounselorTurn("", forced, candidates), source.place)
-    except MagnetError:
-        # It always waits, unless the counselor's model is configured, which then composes: compose_response asks it.
-        return host.asked
+    turn = CounselorTurn("", techniques, candidates)
+    # It waits, unless the host has composed this very turn before.
+    await settle(compose(source.team.with_host(host), method, values, turn, source.place))
     return host.asked
 
 
-def _chosen(asked: list[Request], forced: tuple[Technique, ...]) -> str:
-    if forced:
-        return f" and {[technique.value for technique in forced]} as techniques"
-    if any(request.agent == "technique_selector" for request in asked):
-        return " and the names you chose as techniques"
-    return " and what select_techniques chooses as techniques"
+def _candidates(known: Mapping[Technique, str]) -> str:
+    missing = [technique.value for technique in Technique if technique not in known]
+    if len(missing) == len(Technique):
+        return "the five candidates"
+    yours = f", with yours for {', '.join(missing)}" if missing else ""
+    return f"the five candidates (those of this result{yours})"
 
 
-def _then_plan(session_id: str | None) -> str:
+def _techniques(method: Method, techniques: tuple[Technique, ...]) -> str:
+    if method.selector is None:
+        return ""
+    if techniques:
+        return f" and {[technique.value for technique in techniques]} as techniques"
+    return " and the names you chose as techniques"
+
+
+def _then_plan(session_id: str | None, forced: tuple[Technique, ...]) -> str:
+    again = f" with techniques {[technique.value for technique in forced]}" if forced else ""
     if session_id is None:
-        return "call counselor_turn again with all of your answer as plan."
+        return f"call counselor_turn again{again}, with the same dialogue and all of your answer as plan."
     return (
         f"call plan_session with session_id {session_id} and all of your answer as plan, which the session keeps; "
-        "then counselor_turn again."
+        f"then counselor_turn again{again}."
     )
 
 
-def _then_add(session_id: str | None, what: str) -> str:
+def _then_add(session_id: str | None, what: str, *, add: bool) -> str:
     if session_id is None:
         return (
             "the composed turn is the counselor's next; start_session keeps a dialogue for you, if you want one kept."
         )
+    if not add:
+        return "show the composed turn, with its candidates and techniques; it is not added to the session."
     return f"call add_turn with session_id {session_id}, role counselor, {what}."

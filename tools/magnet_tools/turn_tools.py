@@ -35,7 +35,7 @@ from magnet_tools.arguments import (
     unique,
 )
 from magnet_tools.briefs import Brief, brief_text
-from magnet_tools.host_written import Asking, Sampled, answer_or_brief, sampled_by, show_answer
+from magnet_tools.host_written import Asking, Sampled, answer_or_brief, is_host_written, sampled_by, show_answer
 from magnet_tools.registry import ASKS_MODEL, GENERATES, Ctx, make_tool, result, runtime_of, session_link, writer_of
 from magnet_tools.results import CounselorTurnResult, UtteranceResult, flagged
 from magnet_tools.session_view import SESSION_VIEW
@@ -175,6 +175,7 @@ async def counselor_turn(
     """Write the whole next counselor turn from specialists to composition, add it to the session and show its trace."""
     source = await find_source(ctx, session_id, dialogue, take, client, plan)
     check_turn_of(source, Role.COUNSELOR)
+    _check_one_writer(ctx, source)
     forced = unique(techniques)
     studio = runtime_of(ctx).studio
     engine = writer_of(ctx, "counselor")
@@ -186,9 +187,9 @@ async def counselor_turn(
         else:
             turn = await _turn_of_dialogue(studio, source, forced)
     except AnswerAwaitedError:
-        brief = await brief_turn(source, host.asked, forced)
-        shown = CounselorTurnResult(engine=engine, session_id=session_id, is_added=False)
-        return result(shown.as_brief(brief), brief_text(brief))
+        # As it stands now: a plan that a configured model made on the way is kept.
+        source = await find_source(ctx, session_id, dialogue, take, client, plan)
+        return await _brief(ctx, source, host, forced, add=add)
     shown = CounselorTurnResult(
         text=turn.text,
         techniques=list(turn.techniques),
@@ -200,6 +201,29 @@ async def counselor_turn(
     )
     links = [session_link(session_id)] if session_id else []
     return result(shown, flagged(_turn_text(turn), turn.flags, engine), links)
+
+
+async def _brief(
+    ctx: Ctx, source: Source, host: HostModel, forced: tuple[Technique, ...], *, add: bool
+) -> CallToolResult:
+    found = await brief_turn(source, host.asked, forced, add=add)
+    shown = CounselorTurnResult(
+        candidates=dict(found.candidates),
+        techniques=list(found.techniques),
+        engine=writer_of(ctx, "counselor"),
+        session_id=source.session.id if source.session else None,
+        is_added=False,
+    )
+    given = "".join(f"\n\n{technique.title} candidate: {text}" for technique, text in found.candidates.items())
+    return result(shown.as_brief(found.brief), brief_text(found.brief) + given)
+
+
+def _check_one_writer(ctx: Ctx, source: Source) -> None:
+    """Check that a turn kept nowhere is written by one side: what the other answered would be lost, and paid again."""
+    if source.session is None and is_host_written(ctx, "counselor") != is_host_written(ctx, "technique"):
+        raise SessionRequestError(
+            "only some of the agents have a model configured: start_session first, which keeps what they answer"
+        )
 
 
 def _turn_text(turn: CounselorTurn) -> str:
