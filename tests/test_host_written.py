@@ -374,5 +374,6 @@ async def test_no_model_is_asked_to_compose_what_is_not_written_yet(tmp_path: Pa
     assert [part["agent"] for part in turn["brief"]["parts"]] == ["technique_selector"]
     assert len(turn["candidates"]) == 5
     assert turn["brief"]["then"] == "call counselor_turn again, with the names you chose as techniques."
-    # The planner and the five specialists; then the composer alone, since what was answered is kept.
-    assert (asked, len(fake.bodies)) == (6, 7)
+    # The planner, whose answer is none, three times, and the five specialists; then the composer alone, since what was
+    # answered is kept.
+    assert (asked, len(fake.bodies)) == (8, 9)
