@@ -40,6 +40,7 @@ from magnet.errors import (
     SettingsError,
 )
 from magnet.llm import Backend, Choice, Completion, Request, Usage
+from magnet.llm.connections import connect_directly
 from magnet.llm.quirks import Parameter, RefusalKind, apply_quirks, find_refused, read_refusal, read_retry_after
 
 _FILTERED = Completion((Choice("", "content_filter"),))
@@ -163,8 +164,8 @@ def _connect(model: ModelSettings) -> AsyncOpenAI:
         raise SettingsError(f"the key in {model.api_key_env} has characters that no key has: copy it again")
     timeout = httpx2.Timeout(model.timeout_s, connect=min(model.timeout_s, _LONGEST_CONNECT_S))
     limits = httpx2.Limits(max_connections=model.concurrency, max_keepalive_connections=model.concurrency)
-    http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
     try:
+        http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout, transport=connect_directly(model.base_url))
         if model.engine == "azure":
             return AsyncAzureOpenAI(
                 azure_endpoint=model.base_url,
