@@ -1,8 +1,8 @@
 """How long one session takes, against the same eight calls per exchange sent one after the other.
 
-Both start with an empty prefix cache and send the same messages. An exchange waits for three calls instead of eight, but
-the first of them is the longest of six, and the selector's answer is short: so the gain is the nearer to 8/3, the more of
-a call is spent before its first token.
+Both start with an empty prefix cache and send the same messages. An exchange waits for three calls instead of eight,
+but the first of them is the longest of six, and the selector's answer is short: so the gain is the nearer to 8/3, the
+more of a call is spent before its first token.
 """
 
 import asyncio
@@ -63,7 +63,5 @@ def run(*, is_quick: bool) -> list[Row]:
     rows: list[Row] = []
     for name, speed in SERVERS.items():
         with simulated_server(**speed) as server:
-            rows += [
-                {"server": name, **row} for row in in_new_process(measure, server.base_url, 1 if is_quick else 6)
-            ]
+            rows += [{"server": name, **row} for row in in_new_process(measure, server.base_url, 1 if is_quick else 4)]
     return rows

@@ -47,6 +47,6 @@ def measure(base_url: str, sessions: int, turns: int) -> Row:
 
 def run(*, is_quick: bool) -> list[Row]:
     """Measure each number of sessions in a process of its own."""
-    sizes, turns = ((1, 16, 64), 1) if is_quick else ((1, 16, 64, 250, 500), 3)
+    sizes, turns = ((1, 16, 64), 1) if is_quick else ((1, 16, 64, 250, 500), 2)
     with simulated_server(**SPEED) as server:
         return [in_new_process(measure, server.base_url, sessions, turns) for sessions in sizes]

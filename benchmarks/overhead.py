@@ -8,7 +8,6 @@ import asyncio
 import statistics
 
 from support import (
-    Endpoint,
     Row,
     Stopwatch,
     collect_requests,
@@ -100,10 +99,6 @@ def measure(base_url: str, turns: int, rounds: int) -> list[Row]:
 
 def run(*, is_quick: bool) -> list[Row]:
     """Measure on a server without delay."""
-    turns, rounds = (2, 2) if is_quick else (5, 5)
+    turns, rounds = (3, 1) if is_quick else (6, 3)
     with simulated_server() as server:
-        return in_new_process(measure, _url(server), turns, rounds)
-
-
-def _url(server: Endpoint) -> str:
-    return server.base_url
+        return in_new_process(measure, server.base_url, turns, rounds)

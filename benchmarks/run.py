@@ -4,8 +4,8 @@
     python benchmarks/run.py --quick             a small form of each, two minutes
     python benchmarks/run.py --only overhead     one of them; may be repeated
 
-The JSON goes to benchmarks/results/ (--quick: nowhere) or where --json says. Compare ratios rather than figures: each is
-taken within one run, while the figures depend on what else the machine does. (Linux or macOS.)
+The JSON goes to benchmarks/results/ (--quick: nowhere) or where --json says. Compare ratios rather than figures: each
+is taken within one run, while the figures depend on what else the machine does. (Linux or macOS.)
 """
 
 import argparse

@@ -44,6 +44,7 @@ class Faults:
 class Stats:
     """What the server has done so far."""
 
+    connections: int = 0
     requests: int = 0
     answered: int = 0
     rate_limited: int = 0
@@ -145,6 +146,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._server.stats.connections += 1
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
         self.is_lost = True

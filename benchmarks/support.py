@@ -1,4 +1,4 @@
-"""What the benchmarks share: the simulated server in its own process, our stack on it, and a process per measurement."""
+"""What the benchmarks share: the simulated server in a process of its own, our stack on it, and how it is timed."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from magnet.config import ModelSettings, Settings, load_settings
 from magnet.intake_files import bundled_intakes
@@ -39,8 +39,8 @@ class Endpoint:
 
     base_url: str
 
-    def ask(self, path: str, body: object = None) -> Any:
-        """Return the JSON at a path of the server; a body makes it a POST."""
+    def ask(self, path: str, body: object = None) -> dict[str, int]:
+        """Return the JSON object at a path of the server; a body makes it a POST."""
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(self.base_url.removesuffix("/v1") + path, data, timeout=10) as answer:
             return json.load(answer)

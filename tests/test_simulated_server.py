@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from magnet.config import load_settings
 from magnet.intake_files import bundled_intakes
 from magnet.pipeline.sessions import SessionPlan
@@ -58,6 +60,34 @@ async def test_every_session_finishes_on_an_endpoint_that_limits_fails_and_drops
     assert [session.usage.calls for session in sessions] == [9] * SESSIONS
     assert stats["answered"] == CALLS
     assert min(stats["rate_limited"], stats["failed"], stats["dropped"]) > 0
+
+
+async def test_calls_share_the_connections_of_those_before_them(tmp_path: Path) -> None:
+    with simulated_server("--first-token=0.001") as base_url:
+        await write_sessions(base_url, tmp_path)
+        stats = ask_stats(base_url)
+    assert stats["connections"] < stats["requests"] == CALLS
+
+
+async def test_calls_go_through_the_proxy_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated_server() as base_url:
+        monkeypatch.setenv("http_proxy", base_url.removesuffix("/v1"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        sessions = await write_sessions("http://model.invalid/v1", tmp_path)
+    assert [session.status for session in sessions] == ["finished"] * SESSIONS
+
+
+async def test_calls_to_a_host_named_in_no_proxy_go_to_it_directly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with simulated_server() as base_url:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        sessions = await write_sessions(base_url, tmp_path)
+    assert [session.status for session in sessions] == ["finished"] * SESSIONS
 
 
 async def test_the_simulated_server_reports_what_its_prefix_cache_saved(tmp_path: Path) -> None:

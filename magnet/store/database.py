@@ -62,7 +62,7 @@ class Database:
         self.url = url
         self._engine: AsyncEngine | None = None
         self._opening = asyncio.Lock()
-        # SQLite takes one writer at a time and has the others poll, asleep for up to 0.1 s at a time; a queue is faster.
+        # SQLite takes one writer at a time and has the others poll, asleep for up to 0.1 s; a queue is faster.
         self._writing = asyncio.Lock() if url.startswith("sqlite") else nullcontext()
         self._waiting: list[_Write] = []
         self._has_waiting = asyncio.Event()
