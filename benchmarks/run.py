@@ -58,15 +58,13 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-def _run(names: list[str], *, is_quick: bool) -> dict[str, list[Row]]:
-    results: dict[str, list[Row]] = {}
-    for name in names:
-        began = time.perf_counter()
-        results[name] = BENCHMARKS[name].run(is_quick=is_quick)
-        target = f"; target: {TARGETS[name]}" if name in TARGETS else ""
-        print(f"\n{name} ({time.perf_counter() - began:.0f} s{target})")
-        print_table(results[name])
-    return results
+def _run(name: str, *, is_quick: bool) -> list[Row]:
+    began = time.perf_counter()
+    rows = BENCHMARKS[name].run(is_quick=is_quick)
+    target = f"; target: {TARGETS[name]}" if name in TARGETS else ""
+    print(f"\n{name} ({time.perf_counter() - began:.0f} s{target})")
+    print_table(rows)
+    return rows
 
 
 def main() -> None:
@@ -75,14 +73,15 @@ def main() -> None:
     parser.add_argument("--only", choices=tuple(BENCHMARKS), action="append", help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the JSON goes")
     options = parser.parse_args()
-    machine = describe_machine()
-    results = _run(options.only or list(BENCHMARKS), is_quick=options.quick)
-    path = options.json or (None if options.quick else ROOT / "benchmarks" / "results" / "throughput.json")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine, "quick": options.quick, "results": results}
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        print(f"\nwritten to {path}")
+    path: Path | None = options.json or (None if options.quick else ROOT / "benchmarks" / "results" / "throughput.json")
+    results: dict[str, list[Row]] = {}
+    document = {"machine": describe_machine(), "quick": options.quick, "results": results}
+    for name in options.only or BENCHMARKS:
+        results[name] = _run(name, is_quick=options.quick)
+        if path is not None:
+            # After each, so that a run that is stopped keeps what it has.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
