@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 ChatRole: TypeAlias = Literal["system", "user", "assistant"]
@@ -66,7 +67,8 @@ class Address:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: the digests are kept, because a recorded call asks for them three times and its messages are long.
+@dataclass(frozen=True)
 class Request:
     """One model call.
 
@@ -87,7 +89,7 @@ class Request:
     values: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     address: Address | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """sha256 of where the call stands and what it asks: two calls with one key have one answer.
 
@@ -99,7 +101,7 @@ class Request:
         place = (self.address.scope, self.address.position, self.agent, self.take, self.content_digest)
         return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
-    @property
+    @cached_property
     def content_digest(self) -> str:
         """sha256 of all that decides the answer: messages, model and parameters."""
         content = (

@@ -39,6 +39,7 @@ from magnet.errors import (
     SettingsError,
 )
 from magnet.llm import Backend, Choice, Completion, Request, Usage
+from magnet.llm.connections import connect_directly
 from magnet.llm.endpoints import ADDRESS, explain_address, read_key, show_address
 from magnet.llm.quirks import Parameter, RefusalKind, apply_quirks, find_refused, read_refusal, read_retry_after
 
@@ -158,8 +159,8 @@ def _connect(model: ModelSettings) -> AsyncOpenAI:
     key = read_key(model)
     timeout = httpx2.Timeout(model.timeout_s, connect=min(model.timeout_s, _LONGEST_CONNECT_S))
     limits = httpx2.Limits(max_connections=model.concurrency, max_keepalive_connections=model.concurrency)
-    http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
     try:
+        http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout, transport=connect_directly(model.base_url))
         if model.engine == "azure":
             return AsyncAzureOpenAI(
                 azure_endpoint=model.base_url,

@@ -1,0 +1,60 @@
+"""A batch that is stopped half-way and taken up by another process: what was answered is not asked for again."""
+
+import asyncio
+from pathlib import Path
+
+from support import (
+    Endpoint,
+    Row,
+    in_new_process,
+    run_sessions,
+    scratch_folder,
+    settings_for,
+    simulated_server,
+    stopwatch,
+)
+
+from magnet.runtime import open_runtime
+
+
+async def _write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> float:
+    """Return the seconds it took to finish the sessions, or to reach this many answers and stop there."""
+    server = Endpoint(base_url)
+    async with open_runtime(settings_for(base_url, folder)) as runtime:
+        with stopwatch() as watch:
+            running = asyncio.ensure_future(run_sessions(runtime, sessions, turns))
+            # The count is the server's, so it can only be asked for.
+            while stop_after and (await asyncio.to_thread(server.ask, "/stats"))["answered"] < stop_after:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            if stop_after:
+                running.cancel()
+            else:
+                await running
+    return watch.wall_s
+
+
+def write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> float:
+    """Write the sessions in this process."""
+    return asyncio.run(_write(base_url, folder, sessions, turns, stop_after))
+
+
+def run(*, is_quick: bool) -> list[Row]:
+    """Stop at half of the calls, then go on."""
+    sessions, turns = (16, 2) if is_quick else (100, 3)
+    calls = sessions * (8 * turns + 1)
+    with simulated_server(first_token=0.05) as server, scratch_folder() as folder:
+        first_s = in_new_process(write, server.base_url, folder, sessions, turns, calls // 2)
+        before = server.ask("/stats")["requests"]
+        second_s = in_new_process(write, server.base_url, folder, sessions, turns, None)
+        requests = server.ask("/stats")["requests"]
+    return [
+        {
+            "sessions": sessions,
+            "calls": calls,
+            "asked before the stop": before,
+            "asked after it": requests - before,
+            "asked twice": requests - calls,
+            "seconds before": round(first_s, 2),
+            "seconds after": round(second_s, 2),
+        }
+    ]

@@ -1,0 +1,261 @@
+"""An OpenAI-compatible server whose speed, limits and faults are chosen: what the benchmarks measure against.
+
+    python benchmarks/simulated_server.py --port 8123 --first-token 0.05 --prompt-rate 10000 --output-rate 100
+
+prints its base_url and serves until it is stopped. A request takes the first-token time + uncached prompt tokens /
+prompt rate + output tokens / output rate once it has one of the slots, and waits for a slot until then. Faults are
+drawn when a request arrives, before it costs anything.
+
+    POST …/chat/completions     the answer, with usage and cached tokens; no streaming, one choice
+    GET  …/models               the one model
+    GET  /stats                 what was asked and answered so far
+    POST /faults                {"rate_limited": 0.2, "retry_after_s": 1, "failed": 0.1, "dropped": 0.05}
+    POST /reset                 counts and prefix cache as at the start
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, cast
+
+from simulated_model import Reply, SimulatedModel, Speed
+
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+@dataclass(slots=True)
+class Faults:
+    """The share of requests that end in each fault; None as Retry-After sends no such header."""
+
+    rate_limited: float = 0.0
+    retry_after_s: float | None = None
+    failed: float = 0.0
+    dropped: float = 0.0
+
+
+@dataclass(slots=True)
+class Stats:
+    """What the server has done so far."""
+
+    connections: int = 0
+    requests: int = 0
+    answered: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+    dropped: int = 0
+    abandoned: int = 0
+    most_waiting: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Server:
+    """The model behind a number of slots, and the faults in front of it."""
+
+    def __init__(self, model: SimulatedModel, speed: Speed, slots: int, faults: Faults, seed: int) -> None:
+        """Serve so many requests at once; zero slots sets no limit."""
+        self.stats = Stats()
+        self.faults = faults
+        self._model = model
+        self._speed = speed
+        self._free = slots or 1_000_000
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._draw = random.Random(seed)
+
+    def reset(self) -> None:
+        """Forget the counts and the prefix cache; the faults stay."""
+        self.stats = Stats()
+        self._model.cache.clear()
+
+    def take(self, connection: "Connection", body: bytes) -> None:
+        """Answer one chat request on its connection, now or once its time has passed."""
+        self.stats.requests += 1
+        drawn = self._draw.random()
+        faults = self.faults
+        if drawn < faults.rate_limited:
+            self.stats.rate_limited += 1
+            after = "" if faults.retry_after_s is None else f"retry-after: {faults.retry_after_s:g}\r\n"
+            connection.send(429, _error("the simulated server is busy", "rate_limit_exceeded"), after)
+        elif drawn < faults.rate_limited + faults.failed:
+            self.stats.failed += 1
+            connection.send(500, _error("the simulated server failed", "server_error"))
+        elif drawn < faults.rate_limited + faults.failed + faults.dropped:
+            self.stats.dropped += 1
+            connection.drop()
+        elif self._free:
+            self._free -= 1
+            self._serve(connection, body)
+        else:
+            self._waiting.append(partial(self._serve, connection, body))
+            self.stats.most_waiting = max(self.stats.most_waiting, len(self._waiting))
+
+    def _serve(self, connection: "Connection", body: bytes) -> None:
+        """Begin one request, which has a slot."""
+        if connection.is_lost:
+            self._end(connection, None)
+            return
+        try:
+            asked = json.loads(body)
+            messages = [(message["role"], message["content"]) for message in asked["messages"]]
+            reply = self._model.answer(messages, asked.get("seed"))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            connection.send(400, _error(f"not a chat request: {error}", "invalid_request_error"))
+            self._end(connection, None)
+            return
+        seconds = self._speed.seconds(reply.prompt_tokens - reply.cached_tokens, reply.output_tokens)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._end, connection, reply)
+        else:
+            self._end(connection, reply)
+
+    def _end(self, connection: "Connection", reply: Reply | None) -> None:
+        """Send what was answered, and give the slot to the request that has waited longest."""
+        if reply is not None and not connection.is_lost:
+            stats = self.stats
+            stats.answered += 1
+            stats.prompt_tokens += reply.prompt_tokens
+            stats.cached_tokens += reply.cached_tokens
+            stats.output_tokens += reply.output_tokens
+            connection.send(200, _completion(stats.answered, reply))
+        elif connection.is_lost:
+            self.stats.abandoned += 1
+        if self._waiting:
+            # From the loop, because a run of requests without service time would else recurse.
+            asyncio.get_running_loop().call_soon(self._waiting.popleft())
+        else:
+            self._free += 1
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive HTTP/1.1 connection: a request is read whole, and the next one after its answer."""
+
+    def __init__(self, server: Server) -> None:
+        """Serve the requests of one client."""
+        self._server = server
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.stats.connections += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
+        self.is_lost = True
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        end = received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(received[:end]).lower()
+        start = end + 4
+        length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0] or 0)
+        if len(received) < start + length:
+            return
+        body = bytes(received[start : start + length])
+        del received[: start + length]
+        method, path = head.split(b" ", 2)[:2]
+        self._route(method.decode(), path.decode(), body)
+
+    def send(self, status: int, body: bytes, headers: str = "") -> None:
+        """Send one JSON answer."""
+        if self._transport is None or self.is_lost:
+            return
+        head = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n{headers}\r\n"
+        )
+        self._transport.write(head.encode() + body)
+
+    def drop(self) -> None:
+        """Begin an answer and close the connection in the middle of it."""
+        if self._transport is not None:
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{")
+            self._transport.close()
+
+    def _route(self, method: str, path: str, body: bytes) -> None:
+        server = self._server
+        if method == "post" and path.endswith("/chat/completions"):
+            server.take(self, body)
+        elif method == "get" and path.endswith("/models"):
+            self.send(200, b'{"object": "list", "data": [{"id": "simulated", "object": "model"}]}')
+        elif (method, path) == ("get", "/stats"):
+            self.send(200, json.dumps(asdict(server.stats)).encode())
+        elif (method, path) == ("post", "/faults"):
+            server.faults = Faults(**json.loads(body))
+            self.send(200, json.dumps(asdict(server.faults)).encode())
+        elif (method, path) == ("post", "/reset"):
+            server.reset()
+            self.send(200, b"{}")
+        else:
+            self.send(404, _error(f"nothing at {path}", "not_found_error"))
+
+
+def _error(message: str, kind: str) -> bytes:
+    return json.dumps({"error": {"message": message, "type": kind}}).encode()
+
+
+def _completion(number: int, reply: Reply) -> bytes:
+    completion: dict[str, Any] = {
+        "id": f"simulated-{number}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "simulated",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": reply.text}, "finish_reason": "stop"},
+        ],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.output_tokens,
+            "total_tokens": reply.prompt_tokens + reply.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+        },
+    }
+    return json.dumps(completion).encode()
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--first-token", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--prompt-rate", type=float, default=0.0, metavar="TOKENS/S", help="0: prompts take no time")
+    parser.add_argument("--output-rate", type=float, default=0.0, metavar="TOKENS/S", help="0: answers take no time")
+    parser.add_argument("--slots", type=int, default=0, help="requests served at once; 0: no limit")
+    parser.add_argument("--cache-blocks", type=int, default=32_768, help="blocks of 16 tokens; 0: no prefix cache")
+    parser.add_argument("--seed", type=int, default=0)
+    for field in fields(Faults):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=float, default=field.default)
+    return parser.parse_args()
+
+
+async def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
+    faults = Faults(**{field.name: getattr(options, field.name) for field in fields(Faults)})
+    speed = Speed(options.first_token, options.prompt_rate, options.output_rate)
+    server = Server(SimulatedModel(options.seed, options.cache_blocks), speed, options.slots, faults, options.seed)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with await loop.create_server(lambda: Connection(server), sock=listener):
+        print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
+        await stopped.wait()
+
+
+def main() -> None:
+    options = _parse_options()
+    with socket.create_server(("127.0.0.1", options.port), backlog=1024) as listener:
+        asyncio.run(_serve(options, listener))
+
+
+if __name__ == "__main__":
+    main()
