@@ -139,7 +139,7 @@ async def test_an_hour_of_quiet_is_kept_for_two_minutes_only() -> None:
 async def test_a_cancelled_call_gives_its_place_to_the_next() -> None:
     served = Served()
     backend = pool([served.endpoint(ceiling=1)])
-    calls = [asyncio.create_task(backend(ask(number))) for number in range(3)]
+    calls = [asyncio.ensure_future(backend(ask(number))) for number in range(3)]
     await asyncio.sleep(0.5)
     calls[0].cancel()
     calls[1].cancel()
