@@ -3,7 +3,7 @@
     store = "sqlite:///magnet.db"        MAGNET_STORE=…
     prompts = "my-pack"                  MAGNET_PROMPTS=…
     [llm]                                what every role starts from
-    base_url = "http://127.0.0.1:8000/v1"    MAGNET_LLM__BASE_URL=…
+    base_url = "http://127.0.0.1:8000/v1"    MAGNET_LLM__BASE_URL=…   (or a list; in a variable, with commas)
     model = "my-model"                       MAGNET_LLM__MODEL=…
     [judge]                              one role: counselor, technique, client or judge
     model = "a-stronger-model"               MAGNET_JUDGE__MODEL=…
@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from magnet.addresses import show_address, split_addresses
 from magnet.agents import ModelRole
 from magnet.engines import HOST, REHEARSAL
 from magnet.errors import SettingsError
@@ -51,15 +52,16 @@ class ModelTable(_Table):
     """One table of magnet.toml: `[llm]` or a role; whatever is null is inherited."""
 
     engine: Literal["auto", "openai", "azure", "rehearsal"] | None = None
-    base_url: str | None = None
+    base_url: str | tuple[str, ...] | None = Field(default=None, description="One address, or several that serve alike")
     model: str | None = None
     api_key_env: str | None = Field(default=None, description="Name of the variable that holds the key, never the key")
     api_version: str | None = Field(default=None, description="Azure only; naming one selects Azure")
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
     timeout_s: float | None = Field(default=None, gt=0)
-    concurrency: int | None = Field(default=None, ge=1, description="Calls at once to this endpoint")
+    concurrency: int | None = Field(default=None, ge=1, description="Calls at once to each endpoint, at most")
     retries: int | None = Field(default=None, ge=0, description="Tries after the first, for faults that pass")
+    patience_s: float | None = Field(default=None, ge=0, description="How long calls wait while all endpoints are down")
     price: Price | None = None
 
     @field_validator("api_key_env")
@@ -76,6 +78,8 @@ class SettingsFile(_Table):
 
     store: str | None = None
     prompts: Path | None = None
+    max_calls: int | None = Field(default=None, ge=0, description="Model calls that one process may make")
+    max_cost_usd: float | None = Field(default=None, ge=0, description="US dollars that one process may spend")
     llm: ModelTable = ModelTable()
     counselor: ModelTable = ModelTable()
     technique: ModelTable = ModelTable()
@@ -100,11 +104,18 @@ class ModelSettings(_Table):
     retries: int
     price: Price | None
     is_fallback: bool = Field(default=False, description="No endpoint is configured, and nobody asked for rehearsal")
+    more_base_urls: tuple[str, ...] = ()
+    patience_s: float = 1800.0
 
     @property
-    def endpoint(self) -> tuple[str, str, str, str | None]:
-        """What two roles must share to share a connection, a concurrency limit and learnt quirks."""
-        return self.engine, self.base_url, self.api_key.get_secret_value(), self.api_version
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses that answer for the role, all alike."""
+        return self.base_url, *self.more_base_urls
+
+    @property
+    def endpoint(self) -> tuple[str, tuple[str, ...], str, str | None]:
+        """What two roles must share to share connections, concurrency limits and learnt quirks."""
+        return self.engine, self.base_urls, self.api_key.get_secret_value(), self.api_version
 
 
 class Settings(_Table):
@@ -113,6 +124,8 @@ class Settings(_Table):
     store: str
     prompts: Path | None
     models: Mapping[ModelRole, ModelSettings]
+    max_calls: int | None = None
+    max_cost_usd: float | None = None
 
     @property
     def engine(self) -> Engine:
@@ -165,7 +178,31 @@ def load_settings(
     given = _merge(_read_toml(path) if path else {}, _read_environ(environ))
     raw = _validate(given, f"{path} or the environment" if path else "the environment")
     models: dict[ModelRole, ModelSettings] = {role: _resolve(role, _layers(raw, role), environ) for role in ROLES}
-    return Settings(store=store or raw.store or default_store(environ), prompts=prompts or raw.prompts, models=models)
+    if raw.max_cost_usd is not None:
+        _check_prices(models)
+    return Settings(
+        store=store or raw.store or default_store(environ),
+        prompts=prompts or raw.prompts,
+        models=models,
+        max_calls=raw.max_calls,
+        max_cost_usd=raw.max_cost_usd,
+    )
+
+
+def _check_prices(models: Mapping[ModelRole, ModelSettings]) -> None:
+    for role, model in models.items():
+        # Generating needs no judge, so a judge without a price is told only when something is to be judged.
+        if role != "judge" and model.engine != REHEARSAL and model.price is None:
+            raise SettingsError(tell_missing_price(role))
+
+
+def tell_missing_price(role: str) -> str:
+    """Return what to set so that the role's calls have a cost."""
+    name = f"MAGNET_{role.upper()}__PRICE"
+    return (
+        f"max_cost_usd needs a price for the {role} role: set {name}__PROMPT and {name}__COMPLETION "
+        "(or MAGNET_LLM__PRICE__…, for all roles), in US dollars per million tokens"
+    )
 
 
 def _config_path(environ: Mapping[str, str], directory: Path) -> Path | None:
@@ -251,10 +288,10 @@ def _layers(raw: SettingsFile, role: ModelRole) -> ModelTable:
 def _resolve(role: ModelRole, table: ModelTable, environ: Mapping[str, str]) -> ModelSettings:
     key_env = table.api_key_env or "OPENAI_API_KEY"
     key = environ.get(key_env, "")
-    base_url = table.base_url or environ.get("OPENAI_BASE_URL") or ""
+    base_url, *more = split_addresses(table.base_url or environ.get("OPENAI_BASE_URL") or "")
     engine = _choose_engine(table, has_endpoint=bool(base_url or key or table.api_key_env))
     if engine == REHEARSAL:
-        base_url, key, model = "", "", REHEARSAL
+        base_url, more, key, model = "", [], "", REHEARSAL
     else:
         base_url = base_url or OPENAI_BASE_URL
         model = table.model or (OPENAI_DEFAULT_MODEL if base_url == OPENAI_BASE_URL else "")
@@ -274,9 +311,11 @@ def _resolve(role: ModelRole, table: ModelTable, environ: Mapping[str, str]) -> 
         retries=6 if table.retries is None else table.retries,
         price=table.price,
         is_fallback=engine == REHEARSAL and table.engine != REHEARSAL,
+        more_base_urls=tuple(more),
+        patience_s=1800.0 if table.patience_s is None else table.patience_s,
     )
     if engine != REHEARSAL:
-        needs_key = engine == "azure" or base_url == OPENAI_BASE_URL or table.api_key_env is not None
+        needs_key = engine == "azure" or OPENAI_BASE_URL in resolved.base_urls or table.api_key_env is not None
         _check_endpoint(resolved, lacks_key=needs_key and not key)
     return resolved
 
@@ -289,15 +328,12 @@ def _choose_engine(table: ModelTable, *, has_endpoint: bool) -> Engine:
     return "openai" if has_endpoint else "rehearsal"
 
 
-def show_address(base_url: str) -> str:
-    """Return an address as messages may show it: without user and password."""
-    return re.sub(r"(?<![^/])[^/@]*@", "", base_url)
-
-
 def _check_endpoint(model: ModelSettings, *, lacks_key: bool) -> None:
-    where = show_address(model.base_url)
-    if not model.base_url.startswith(("http://", "https://")):
-        raise SettingsError(f"base_url {where!r} must start with http:// or https:// (MAGNET_LLM__BASE_URL)")
+    where = ", ".join(map(show_address, model.base_urls))
+    for address in model.base_urls:
+        if not address.startswith(("http://", "https://")):
+            shown = show_address(address)
+            raise SettingsError(f"base_url {shown!r} must start with http:// or https:// (MAGNET_LLM__BASE_URL)")
     # Generating needs no judge, so a judge without a model is told only when something is to be judged.
     if not model.model and model.role != "judge":
         raise SettingsError(

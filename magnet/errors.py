@@ -17,6 +17,7 @@
         ├── AuthenticationFailedError  401, 403                                 (stops a batch)
         ├── ModelNotFoundError         404                                      (stops a batch)
         ├── NoCreditError              402, or 429 that says so                 (stops a batch)
+        ├── BudgetSpentError           max_calls or max_cost_usd is reached     (stops a batch)
         ├── ContextLengthError         the messages are longer than the model takes
         └── RequestRefusedError        any other 4xx
 
@@ -129,6 +130,12 @@ class NoCreditError(ModelError):
     """The account behind the key has no credit left."""
 
     kind = "no_credit"
+
+
+class BudgetSpentError(ModelError):
+    """The run has made the calls, or spent the money, that it was given."""
+
+    kind = "budget"
 
 
 class ContextLengthError(ModelError):

@@ -205,7 +205,11 @@ def test_the_settings_file_may_be_named(tmp_path: Path) -> None:
         ({"MAGNET_JUGDE__MODEL": "m"}, None, "unknown setting jugde (MAGNET_JUGDE; from the environment): did you"),
         ({"MAGNET_JUGDE__MODEL": "m"}, None, "did you mean judge?"),
         ({}, "[client]\ntemprature = 1", "did you mean temperature?"),
-        ({}, "zzz = 1", "known here: store, prompts, llm, counselor, technique, client, judge"),
+        (
+            {},
+            "zzz = 1",
+            "known here: store, prompts, max_calls, max_cost_usd, llm, counselor, technique, client, judge",
+        ),
         ({"MAGNET_LLM__PRICE__PROMT": "1"}, None, "did you mean prompt?"),
         ({"MAGNET_LLM__TEMPERATURE": "warm"}, None, "setting llm.temperature (from the environment) is wrong: Input"),
         ({"MAGNET_LLM__TEMPERATURE": "3"}, None, "less than or equal to 2"),
@@ -285,3 +289,37 @@ def test_no_key_stands_in_the_settings_as_printed(load: Load) -> None:
     found = load({"OPENAI_API_KEY": KEY})
     assert KEY not in repr(found)
     assert KEY not in found.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml"),
+    [
+        ({"MAGNET_LLM__BASE_URL": "http://a/v1, http://b/v1,http://a/v1"}, None),
+        ({"OPENAI_BASE_URL": "http://a/v1,http://b/v1"}, None),
+        ({"MAGNET_LLM__BASE_URL": '["http://a/v1", "http://b/v1"]'}, None),
+        ({}, '[llm]\nbase_url = ["http://a/v1", "http://b/v1"]'),
+    ],
+)
+def test_a_role_may_have_several_addresses(load: Load, environ: Mapping[str, str], toml: str | None) -> None:
+    model = load({"MAGNET_LLM__MODEL": "m", **environ}, toml).models["client"]
+    assert model.base_urls == ("http://a/v1", "http://b/v1")
+
+
+def test_each_of_several_addresses_is_checked(load: Load) -> None:
+    with pytest.raises(SettingsError, match=r"^base_url 'b/v1' must start with http"):
+        load({**LOCAL, "OPENAI_BASE_URL": "http://a/v1,b/v1"})
+
+
+def test_a_budget_is_read_and_none_is_the_default(load: Load) -> None:
+    priced = {"MAGNET_LLM__PRICE": '{"prompt": 1, "completion": 2}'}
+    found = load({**LOCAL, **priced, "MAGNET_MAX_CALLS": "10"}, "max_cost_usd = 2.5")
+    assert (found.max_calls, found.max_cost_usd) == (10, 2.5)
+    assert (load(LOCAL, "").max_calls, load(LOCAL, "").max_cost_usd) == (None, None)
+
+
+def test_a_budget_in_dollars_needs_the_price_of_every_role_that_writes(load: Load) -> None:
+    with pytest.raises(SettingsError, match=r"^max_cost_usd needs a price for the counselor role: set MAGNET_COUNSEL"):
+        load({**LOCAL, "MAGNET_MAX_COST_USD": "5"})
+    priced = {f"MAGNET_{role.upper()}__PRICE": '{"prompt": 1, "completion": 2}' for role in ROLES if role != "judge"}
+    assert load({**LOCAL, "MAGNET_MAX_COST_USD": "5", **priced}).max_cost_usd == 5.0
+    assert load({"MAGNET_MAX_COST_USD": "5"}).engine == "rehearsal"

@@ -1,4 +1,4 @@
-"""The layers around a backend: how many calls at once, and which errors are tried again after what wait."""
+"""The layers around a backend: which errors are tried again after what wait, and that a waiting call holds no place."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +20,10 @@ from magnet.errors import (
     RequestRefusedError,
 )
 from magnet.llm import Backend, Choice, Completion, Message, Request
-from magnet.llm.layers import limit, retry
+from magnet.llm.layers import retry
 from magnet.llm.openai import open_endpoint
+from magnet.llm.pace import Endpoint
+from magnet.llm.pool import pool
 
 pytestmark = pytest.mark.anyio
 
@@ -71,62 +73,14 @@ def busy(retry_after_s: float | None = None) -> ModelError:
     return RateLimitedError("slow down", retry_after_s)
 
 
-# Limit
-
-
-@dataclass(slots=True)
-class Gate:
-    """A backend whose calls wait until it is opened; counts those under way."""
-
-    opened: anyio.Event = field(default_factory=anyio.Event)
-    under_way: int = 0
-    finished: int = 0
-
-    async def answer(self, request: Request) -> Completion:
-        """Wait at the gate, then answer."""
-        del request
-        self.under_way += 1
-        await self.opened.wait()
-        self.under_way -= 1
-        self.finished += 1
-        return ANSWER
-
-
 async def send(backend: Backend) -> None:
     """Send one request and forget the answer."""
     await backend(REQUEST)
 
 
-@pytest.mark.parametrize(("concurrency", "under_way"), [(1, 1), (3, 3), (5, 5), (9, 5)])
-async def test_no_more_calls_than_the_limit_are_under_way_and_all_end(concurrency: int, under_way: int) -> None:
-    gate = Gate()
-    limited = limit(gate.answer, concurrency)
-    async with anyio.create_task_group() as tasks:
-        for _ in range(5):
-            tasks.start_soon(send, limited)
-        await anyio.wait_all_tasks_blocked()
-        assert gate.under_way == under_way
-        gate.opened.set()
-    assert gate.finished == 5
-
-
-async def test_a_call_that_fails_gives_its_place_back() -> None:
-    trial = Trial([fault()])
-    limited = limit(trial.answer, 1)
-    with pytest.raises(EndpointFaultError):
-        await limited(REQUEST)
-    assert await limited(REQUEST) is ANSWER
-
-
-async def test_a_call_that_is_cancelled_gives_its_place_back() -> None:
-    gate = Gate()
-    limited = limit(gate.answer, 1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(send, limited)
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
-    gate.opened.set()
-    assert await limited(REQUEST) is ANSWER
+def limit(backend: Backend, concurrency: int) -> Backend:
+    """Return the backend as an endpoint that takes so many calls at once."""
+    return pool([Endpoint("http://here/v1", backend, concurrency)])
 
 
 # Retry
@@ -243,7 +197,7 @@ def flaky() -> Callable[[Body], Answer]:
     """Return a script that fails 6 of 20 calls: two 500s, three 429s, a dropped connection."""
     failures = {
         0: failure(500, "Oops"),
-        4: failure(429, "Slow down.", headers={"Retry-After": "1"}),
+        4: failure(429, "Slow down.", headers={"retry-after-ms": "30"}),
         7: DROP_CONNECTION,
         9: failure(429, "Slow down."),
         13: failure(429, "Slow down.", headers={"retry-after-ms": "20"}),
@@ -305,7 +259,7 @@ async def test_every_call_to_a_flaky_endpoint_ends_in_its_answer() -> None:
             completions = await ask_all(layered, requests)
     # 100 calls hold five rounds of the script's failures, so exactly 30 of them fail.
     assert len(fake.calls) == 100
-    assert sorted(waits) == [0.0] * 20 + [0.02] * 5 + [1.0] * 5
+    assert sorted(waits) == [0.0] * 20 + [0.02] * 5 + [0.03] * 5
     bodies = {str(body["messages"]): body for body in fake.bodies}
     assert len(bodies) == 70
     assert all(len(completion.choices) == 1 and completion.first.text for completion in completions)

@@ -18,6 +18,7 @@ from magnet.config import ModelSettings
 from magnet.engines import REHEARSAL
 from magnet.errors import (
     AuthenticationFailedError,
+    BudgetSpentError,
     EndpointUnreachableError,
     MagnetError,
     ModelError,
@@ -121,7 +122,7 @@ class Comparer:
         """Return the verdicts on one pair; a call that failed leaves its order unscored.
 
         Raises:
-            AuthenticationFailedError, ModelNotFoundError: no other pair would fare better.
+            AuthenticationFailedError, BudgetSpentError, ModelNotFoundError: no other pair would fare better.
             EndpointUnreachableError: the endpoint has not answered once.
             StoreError: an answer cannot be kept.
         """
@@ -149,7 +150,7 @@ class Comparer:
         except ModelError as error:
             self.spent.failed += 1
             is_alone = isinstance(error, EndpointUnreachableError) and not self.spent.calls
-            if is_alone or isinstance(error, AuthenticationFailedError | ModelNotFoundError):
+            if is_alone or isinstance(error, AuthenticationFailedError | BudgetSpentError | ModelNotFoundError):
                 raise
             return _Answer(dict.fromkeys(names, Preference(None, f"the call failed: {error}")), ())
 

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
+from magnet.addresses import show_address
 from magnet.concurrency import settle, unwrap
-from magnet.config import ModelSettings, show_address
+from magnet.config import ModelSettings
 from magnet.engines import REHEARSAL
 from magnet.errors import (
     AuthenticationFailedError,
+    BudgetSpentError,
     ContextLengthError,
     InputError,
     MagnetError,
@@ -41,7 +43,7 @@ JUDGE = "judge"
 PATIENCE = 40
 """Calls that may fail one after another, none succeeding between, before the endpoint is taken to be gone."""
 
-_STOPS = (AuthenticationFailedError, ModelNotFoundError)
+_STOPS = (AuthenticationFailedError, BudgetSpentError, ModelNotFoundError)
 _HOW = "set OPENAI_API_KEY, or OPENAI_BASE_URL and MAGNET_JUDGE__MODEL"
 
 _log = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class Judge:
         """Return the samples of a session for every scale, asking for those that are not in the store.
 
         Raises:
-            AuthenticationFailedError, ModelNotFoundError: no call can succeed.
+            AuthenticationFailedError, BudgetSpentError, ModelNotFoundError: no call can succeed.
             EndpointUnreachableError, …: the last of many failures in a row.
             StoreError: a judgement cannot be kept.
         """

@@ -1,4 +1,4 @@
-"""Layers around a backend: a limit on calls at once, and retries of what passes. Each gives a backend again."""
+"""The layer that tries again what passes; it gives a backend again."""
 
 import asyncio
 import copy
@@ -17,17 +17,6 @@ _TOLD_WAIT_S = 20.0
 _RATE_LIMIT_PATIENCE = 3
 
 _logger = logging.getLogger(__name__)
-
-
-def limit(backend: Backend, concurrency: int) -> Backend:
-    """Return the backend with at most `concurrency` calls under way; the others wait their turn."""
-    slots = asyncio.Semaphore(concurrency)
-
-    async def limited(request: Request) -> Completion:
-        async with slots:
-            return await backend(request)
-
-    return limited
 
 
 def retry(

@@ -1,14 +1,17 @@
-"""Which backend answers for which role: one connection, limit and retry policy per endpoint."""
+"""Which backend answers for which role: connections, pace and retries per endpoint, and one budget over all."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from magnet.addresses import show_address
 from magnet.agents import ModelRole
 from magnet.config import ModelSettings, Settings
-from magnet.engines import HOST
+from magnet.engines import HOST, REHEARSAL
 from magnet.llm import Backend, Completion, Request
+from magnet.llm.budget import Budget
 from magnet.llm.endpoints import check_endpoint
 
 
@@ -60,23 +63,42 @@ async def open_models(settings: Settings, factory: BackendFactory | None = None)
         backends: dict[ModelRole, Backend] = {
             role: by_endpoint[model.endpoint] for role, model in settings.models.items()
         }
-        yield Models(settings.models, backends)
+        yield _within_budget(Models(settings.models, backends), settings)
+
+
+def _within_budget(models: Models, settings: Settings) -> Models:
+    if settings.max_calls is None and settings.max_cost_usd is None:
+        return models
+    budget = Budget(settings.max_calls, settings.max_cost_usd)
+    guarded: dict[ModelRole, Backend] = {}
+    for role, backend in models.backends.items():
+        is_free = models.settings[role].engine == REHEARSAL
+        price = partial(models.price, role) if is_free or models.settings[role].price else None
+        guarded[role] = budget.guard(backend, price, role)
+    return Models(models.settings, guarded)
 
 
 @asynccontextmanager
 async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
-    """Open one endpoint with its layers: retry around a concurrency limit around the endpoint itself."""
+    """Open a role's endpoints with their layers: retry around the pool that chooses among them and holds them back."""
     # The rehearsal engine's tables are wasted beside an endpoint.
     if model.engine == "rehearsal":
         from magnet.llm.rehearsal import rehearse
 
         yield rehearse
     else:
-        from magnet.llm.layers import limit, retry
+        from magnet.llm.layers import retry
+        from magnet.llm.pace import Endpoint
+        from magnet.llm.pool import pool
 
-        check_endpoint(model)
-        async with _connect_when_asked(model) as backend:
-            yield retry(limit(backend, model.concurrency), model.retries)
+        async with AsyncExitStack() as stack:
+            endpoints: list[Endpoint] = []
+            for url in model.base_urls:
+                alone = model.model_copy(update={"base_url": url, "more_base_urls": ()})
+                check_endpoint(alone)
+                backend = await stack.enter_async_context(_connect_when_asked(alone))
+                endpoints.append(Endpoint(show_address(url), backend, model.concurrency))
+            yield retry(pool(endpoints, model.patience_s), model.retries)
 
 
 @asynccontextmanager

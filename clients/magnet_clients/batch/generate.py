@@ -16,7 +16,7 @@ from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.connect import call_tool, read_resource
 from magnet_clients.errors import ToolFailedError
 
-_HOPELESS = frozenset({"authentication", "model_not_found", "no_credit", "store"})
+_HOPELESS = frozenset({"authentication", "model_not_found", "no_credit", "budget", "store"})
 """Failures that every other session would meet too."""
 
 _SHARED = frozenset({"unreachable", "endpoint_fault", "rate_limited", "settings", "request"})

@@ -44,6 +44,15 @@ class Options:
     store: str | None
     server: str | None
     token: str | None
+    max_calls: int | None = None
+    max_cost_usd: float | None = None
+
+    @property
+    def budget(self) -> dict[str, str]:
+        """The variables that give each server that is started here its share of the budget."""
+        given = {"MAGNET_MAX_CALLS": self.max_calls, "MAGNET_MAX_COST_USD": self.max_cost_usd}
+        shares = {name: value / self.servers for name, value in given.items() if value is not None}
+        return {name: str(int(share) if name == "MAGNET_MAX_CALLS" else share) for name, share in shares.items()}
 
 
 def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -> Options:
@@ -52,6 +61,10 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     given = parser.parse_args(arguments)
     if given.server and (given.store or given.prompts or given.servers != 1):
         parser.error("--store, --prompts and --servers are for a server that is started here, not for --server")
+    if given.server and (given.max_calls is not None or given.max_cost is not None):
+        parser.error("--max-calls and --max-cost are for a server that is started here, not for --server")
+    if given.max_calls is not None and given.max_calls < given.servers:
+        parser.error(f"--max-calls {given.max_calls} leaves nothing for each of --servers {given.servers}")
     if given.min_turns is not None and given.min_turns > given.turns:
         parser.error(f"--min-turns {given.min_turns} is above --turns {given.turns}")
     return Options(
@@ -70,6 +83,8 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
         store=given.store,
         server=given.server,
         token=given.token or environ.get("MAGNET_TOKEN") or None,
+        max_calls=given.max_calls,
+        max_cost_usd=given.max_cost,
     )
 
 
@@ -96,6 +111,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--concurrency", type=_number(1, 10_000), default=16, metavar="N", help="sessions at once (default: 16)")
     add("--limit", type=_number(1), metavar="N", help="only the first N intakes; may grow from run to run")
     add("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    add("--max-calls", type=_number(1), metavar="N", help="stop after N model calls in this start of the command")
+    add("--max-cost", type=_dollars, metavar="USD", help="stop when this start has cost so much; needs prices")
     add("--redo", action="store_true", help="write finished sessions again; model calls that did not change are kept")
     add("--json", action="store_true", help="print the summary as one JSON document")
     add("--servers", type=_number(1, 64), default=1, metavar="N", help="server processes to start (default: 1)")
@@ -117,6 +134,16 @@ def _folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the name of the folder is empty")
     return Path(text)
+
+
+def _dollars(text: str) -> float:
+    try:
+        dollars = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of dollars") from None
+    if not 0 < dollars < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is out of range: more than 0")
+    return dollars
 
 
 def _number(lowest: int, highest: int | None = None) -> Callable[[str], int]:

@@ -79,7 +79,7 @@ async def _open_servers(options: Options, environ: Mapping[str, str]) -> AsyncGe
         arguments = ["--store", options.store or f"sqlite:///{options.out.absolute() / 'store.db'}"]
         if options.prompts:
             arguments += ["--prompts", str(options.prompts)]
-        starting = (start_server(arguments, environ) for _ in range(options.servers))
+        starting = (start_server(arguments, {**environ, **options.budget}) for _ in range(options.servers))
         yield Servers([await stack.enter_async_context(server) for server in starting])
 
 

@@ -1,0 +1,14 @@
+"""Addresses of endpoints: taken apart where several are given, and made fit to be shown."""
+
+import re
+
+
+def split_addresses(given: str | tuple[str, ...]) -> list[str]:
+    """Return the addresses, each once, in their order; at least one, which is empty where there is none."""
+    each = given.split(",") if isinstance(given, str) else given
+    return list(dict.fromkeys(address.strip() for address in each if address.strip())) or [""]
+
+
+def show_address(base_url: str) -> str:
+    """Return an address as messages may show it: without user and password."""
+    return re.sub(r"(?<![^/])[^/@]*@", "", base_url)
