@@ -43,7 +43,7 @@ class Store:
         """Keep everything in this database."""
         self._database = database
         self.changes = Changes()
-        dialect = postgresql if database.url.startswith("postgresql") else sqlite
+        dialect = postgresql if database.url.startswith("postgres") else sqlite
         self._insert = dialect.insert
         self._insert_call: Insert = dialect.insert(schema.calls).on_conflict_do_nothing()
         self._insert_message: Insert = dialect.insert(schema.messages)
@@ -176,7 +176,8 @@ class Store:
         Raises:
             SessionRequestError: the session is no longer running, or has a message at this position.
         """
-        status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id)
+        # Held until the commit, so that on PostgreSQL nobody ends the session in between.
+        status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id).with_for_update()
 
         async def work(connection: AsyncConnection) -> None:
             # Writing comes first, because only then does SQLite keep others from getting in between.
