@@ -247,7 +247,9 @@ class _ToldAsStoreError:
         known = isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | UnicodeError)
         # What asyncpg raises while it connects comes as it is; importing it to name the type would cost everyone.
         if isinstance(error, Exception) and (known or type(error).__module__.startswith("asyncpg.")):
-            raise StoreError(f"cannot use the store {_hide_password(self._url)}: {_explain(error, self._url)}") from error
+            raise StoreError(
+                f"cannot use the store {_hide_password(self._url)}: {_explain(error, self._url)}"
+            ) from error
 
 
 def _hide_password(url: str) -> str:
@@ -279,4 +281,8 @@ def _explain(error: Exception, url: str) -> str:
 
 
 def _is_about_connecting(error: Exception) -> bool:
-    return isinstance(error, OSError) or not isinstance(error, SQLAlchemyError | UnicodeError)
+    if isinstance(error, OSError) or not isinstance(error, SQLAlchemyError | UnicodeError):
+        return True
+    # Classes of SQLSTATE: connection, authorization, no such database, too many connections, shutting down.
+    state = str(getattr(getattr(error, "orig", None), "sqlstate", None))
+    return state.startswith(("08", "28", "3D", "53300", "57P"))
