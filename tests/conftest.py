@@ -1,9 +1,11 @@
 """Fixtures for every test."""
 
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from postgres import new_database
 
 from magnet.config import Settings, load_settings
 
@@ -18,6 +20,13 @@ def anyio_backend() -> str:
 def settings(tmp_path: Path) -> Settings:
     """Settings as a machine without any configuration gives them, with the store in the test's own folder."""
     return load_settings({}, directory=tmp_path, store=f"sqlite:///{tmp_path / 'magnet.db'}")
+
+
+@pytest.fixture
+def postgres_url() -> Generator[str, None, None]:
+    """The URL of a PostgreSQL database of the test's own."""
+    with new_database() as url:
+        yield url
 
 
 def pytest_configure() -> None:

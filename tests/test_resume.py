@@ -18,6 +18,14 @@ CALLS = 17
 """What a session of two exchanges takes: the plan, and eight calls an exchange."""
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings with a new store of either kind."""
+    if request.param == "sqlite":
+        return settings
+    return settings.model_copy(update={"store": request.getfixturevalue("postgres_url")})
+
+
 def hold_from(number: int) -> Callable[[Request], bool]:
     """Return a hold that lets this many requests through."""
     seen = iter(range(1_000))

@@ -3,12 +3,11 @@
 import asyncio
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 
 import pytest
-from playing import ADA, call, database_of, open_stage, plan, play
+from playing import ADA, call, open_stage, plan, play
 from scripted import Scripted
 from sqlalchemy import Engine, event
 
@@ -22,6 +21,21 @@ from magnet.records import PlanRecord, SessionSummary, TurnRecord, UtteranceReco
 from magnet.store.listing import SessionFilter
 from magnet.store.rows import StoredMessage
 from magnet.store.store import open_store
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings with a new store of either kind."""
+    if request.param == "sqlite":
+        return settings
+    return settings.model_copy(update={"store": request.getfixturevalue("postgres_url")})
+
+
+async def count_calls_beside(settings: Settings) -> int:
+    """Count the calls as another program sees them."""
+    async with open_store(settings.store) as beside:
+        return len(await beside.find_calls("s"))
+
 
 # What goes in comes out
 
@@ -143,11 +157,11 @@ async def test_rows_written_at_once_share_transactions_and_are_all_committed(set
             commits.clear()
             await asyncio.gather(*(store.record_call(call(number)) for number in range(500)))
             assert len(commits) <= 3
-            with sqlite3.connect(database_of(settings)) as beside:
-                assert beside.execute("select count(*) from calls").fetchone() == (500,)
-            beside.close()
+            event.remove(Engine, "commit", count)
+            assert await count_calls_beside(settings) == 500
     finally:
-        event.remove(Engine, "commit", count)
+        if event.contains(Engine, "commit", count):
+            event.remove(Engine, "commit", count)
 
 
 async def test_a_write_whose_waiter_is_cancelled_is_committed_all_the_same(settings: Settings) -> None:

@@ -97,7 +97,7 @@ async def test_a_store_of_a_newer_version_is_refused_and_left_alone(settings: Se
         beside.execute("update schema_version set version = 99")
     beside.close()
     message = await explain_failure(settings.store)
-    assert message.startswith("the store was written by a newer version (schema 99, this one knows 1): upgrade")
+    assert message.startswith("the store was written by a newer version (schema 99, this one knows 2): upgrade")
 
 
 async def test_the_file_of_another_program_is_refused(settings: Settings) -> None:

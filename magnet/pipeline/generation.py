@@ -43,6 +43,8 @@ class Jobs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelling: set[str] = set()
         self._lost: dict[str, MagnetError] = {}
+        # What was asked for here and another process generates: taken over by whoever waits for it if that one dies.
+        self._elsewhere: set[str] = set()
         # One request at a time looks at a session and begins it, so that two for one id make one session.
         self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -83,7 +85,9 @@ class Jobs:
         if session_id in self._tasks:
             return True
         if not await self._claim(session_id):
+            self._elsewhere.add(session_id)
             return False
+        self._elsewhere.discard(session_id)
         self._lost.pop(session_id, None)
         task = self._group.create_task(self._run(session_id))
         self._tasks[session_id] = task
@@ -103,16 +107,24 @@ class Jobs:
             StoreError: the job stopped because the store failed.
         """
         deadline = time.monotonic() + seconds
-        if task := self._tasks.get(session_id):
-            await asyncio.wait({task}, timeout=seconds)
+        await self._wait_here(session_id, seconds)
         session = await self._studio.store.get_session(session_id)
         while session.status == "running" and time.monotonic() < deadline and session_id not in self._lost:
             # Another process has it, or a host drives it: only the store knows how it goes.
-            await asyncio.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+            if session_id in self._elsewhere and await self.start(session_id):
+                await self._wait_here(session_id, max(0.0, deadline - time.monotonic()))
+            else:
+                await asyncio.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             session = await self._studio.store.get_session(session_id)
+        if session.status != "running":
+            self._elsewhere.discard(session_id)
         if error := self._lost.get(session_id):
             raise error
         return session
+
+    async def _wait_here(self, session_id: str, seconds: float) -> None:
+        if task := self._tasks.get(session_id):
+            await asyncio.wait({task}, timeout=seconds)
 
     async def cancel(self, session_id: str) -> SessionRecord:
         """Stop a session and its model calls; what was written is kept.

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -9,22 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Connection, Insert, Table, event, insert, inspect, select
+from sqlalchemy import Insert, Table, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import (
-    ArgumentError,
-    IntegrityError,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from magnet.errors import StoreError
-from magnet.store import schema
+from magnet.store.versions import prepare_schema
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -33,8 +27,21 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 """Statements to run inside one transaction."""
 
-SCHEMA_ATTEMPTS = 5
-_DRIVERS: Mapping[str, str] = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_DRIVERS: Mapping[str, str] = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+_POSTGRES_OPTIONS: Mapping[str, object] = {
+    # Writes wait in groups and reads are short, so few connections serve hundreds of sessions: who finds all of them
+    # busy waits for one. Ten servers stay within PostgreSQL's usual hundred.
+    "pool_size": 8,
+    "max_overflow": 0,
+    "pool_timeout": 120,
+    # A database that was restarted meanwhile is connected to again.
+    "pool_pre_ping": True,
+    "connect_args": {"timeout": 10, "server_settings": {"application_name": "magnet"}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +131,23 @@ class Database:
         if not group:
             # Nothing was ever written, so nothing is opened or created for it at the end either.
             return
+        error = await self._commit(group)
+        if error is None or len(group) == 1 or not _is_about_a_row(error.__cause__):
+            for write in group:
+                write.settle(error)
+            return
+        for write in group:
+            write.settle(await self._commit([write]))
+
+    async def _commit(self, group: Sequence[_Write]) -> StoreError | None:
         by_statement: dict[Insert, list[Mapping[str, object]]] = {}
         for write in group:
             by_statement.setdefault(write.statement, []).append(write.row)
-        error: StoreError | None = None
         try:
             await self.write(lambda connection: _insert_all(connection, by_statement))
-        except StoreError as raised:
-            error = raised
-        for write in group:
-            write.settle(error)
+        except StoreError as error:
+            return error
+        return None
 
     def stop_committing(self) -> None:
         """Let `commit_groups` commit what still waits, and return."""
@@ -151,7 +165,7 @@ class Database:
                 if self._engine is None:
                     engine = _create_engine(self.url)
                     try:
-                        await _prepare_schema(engine)
+                        await prepare_schema(engine)
                     except BaseException:
                         await engine.dispose()
                         raise
@@ -164,7 +178,7 @@ class Database:
 
 def dialect_insert(url: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """Return an insertion that can say what to do with a row that is there, which each database has its own way for."""
-    if url.startswith("postgresql"):
+    if url.startswith("postgres"):
         # Costs every start of a server 50 ms, and most keep their store in SQLite.
         from sqlalchemy.dialects import postgresql
 
@@ -219,7 +233,7 @@ def _create_engine(url: str) -> AsyncEngine:
         # aiosqlite leaves a thread behind when it cannot open a file, and that thread's traceback on stderr.
         sqlite3.connect(parsed.database).close()
     try:
-        engine = create_async_engine(parsed)
+        engine = create_async_engine(parsed, **({} if is_sqlite else _POSTGRES_OPTIONS))
     except ModuleNotFoundError as error:
         raise StoreError("a PostgreSQL store needs asyncpg: pip install 'magnet-server[postgres]'") from error
     if is_sqlite:
@@ -230,43 +244,9 @@ def _create_engine(url: str) -> AsyncEngine:
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     # WAL lets readers go on beside the one writer, and a killed process leaves a whole database behind.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-async def _prepare_schema(engine: AsyncEngine) -> None:
-    """Create what is missing; several processes may open one new store at the same time."""
-    for attempts_left in reversed(range(SCHEMA_ATTEMPTS)):
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(_check_is_ours)
-                await connection.run_sync(schema.metadata.create_all)
-                await _check_version(connection)
-        except (OperationalError, ProgrammingError, IntegrityError):
-            # Another process created the same table between our look and our statement: look again.
-            if not attempts_left:
-                raise
-        else:
-            return
-
-
-def _check_is_ours(connection: Connection) -> None:
-    """Refuse a SQLite file of another program; a PostgreSQL database is often shared on purpose."""
-    tables = inspect(connection).get_table_names()
-    if connection.dialect.name == "sqlite" and tables and schema.metadata.tables.keys().isdisjoint(tables):
-        raise StoreError(f"{connection.engine.url.database} is another program's database; name a store of its own")
-
-
-async def _check_version(connection: AsyncConnection) -> None:
-    found = (await connection.execute(select(schema.schema_version.c.version))).scalar()
-    if found is None:
-        await connection.execute(insert(schema.schema_version).values(version=schema.SCHEMA_VERSION))
-    elif found > schema.SCHEMA_VERSION:
-        raise StoreError(
-            f"the store was written by a newer version (schema {found}, this one knows {schema.SCHEMA_VERSION}): "
-            "upgrade magnet-server, or name another store"
-        )
 
 
 class _ToldAsStoreError:
@@ -280,20 +260,45 @@ class _ToldAsStoreError:
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         # UnicodeError: half of a surrogate pair, which no database takes.
-        if isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | UnicodeError):
-            raise StoreError(f"cannot use the store {_hide_password(self._url)}: {_explain(error)}") from error
+        known = isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | UnicodeError)
+        # What asyncpg raises while it connects comes as it is; importing it to name the type would cost everyone.
+        if isinstance(error, Exception) and (known or type(error).__module__.startswith("asyncpg.")):
+            raise StoreError(
+                f"cannot use the store {_hide_password(self._url)}: {_explain(error, self._url)}"
+            ) from error
 
 
 def _hide_password(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def _explain(error: Exception) -> str:
-    text = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    is_full = "disk is full" in text or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+def _is_about_a_row(error: BaseException | None) -> bool:
+    """Tell whether one row of several made the write fail, rather than the database."""
+    if isinstance(error, UnicodeError):
+        return True
+    return isinstance(error, DBAPIError) and not error.connection_invalidated and "full" not in str(error.orig)
+
+
+def _explain(error: Exception, url: str) -> str:
+    # PostgreSQL's driver puts its class before the message; a failed connection may have no text at all.
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    text = re.sub(r"^<class '[^']*'>: ", "", lines[0])
+    is_full = any(sign in text for sign in ("disk is full", "No space left")) or (
+        isinstance(error, OSError) and error.errno == errno.ENOSPC
+    )
     if is_full:
         return "the disk is full; free some space and run the same command again: what was finished is kept"
     # Only what went wrong with a file, rather than with a connection, has a file name.
     if "readonly" in text or "unable to open" in text or getattr(error, "filename", None):
         return f"{text}; choose a place that can be written, with --store or MAGNET_STORE"
+    if url.startswith("postgres") and _is_about_connecting(error):
+        return f"{text}; check that PostgreSQL runs there and takes this user, or name another with MAGNET_STORE"
     return text
+
+
+def _is_about_connecting(error: Exception) -> bool:
+    if isinstance(error, OSError) or not isinstance(error, SQLAlchemyError | UnicodeError):
+        return True
+    # Classes of SQLSTATE: connection, authorization, no such database, too many connections, shutting down.
+    state = str(getattr(getattr(error, "orig", None), "sqlstate", None))
+    return state.startswith(("08", "28", "3D", "53300", "57P"))

@@ -15,6 +15,8 @@ from magnet.llm import Usage
 from magnet.store import schema
 from magnet.store.database import Database, dialect_insert
 
+SUBJECTS_AT_ONCE = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class JudgementKey:
@@ -77,10 +79,16 @@ class Judgements:
 
     async def find(self, subjects: Iterable[str]) -> Mapping[JudgementKey, Judgement]:
         """Return every judgement of these subjects."""
-        query = select(schema.judgements).where(schema.judgements.c.subject.in_(list(subjects)))
+        wanted = list(subjects)
+        table = schema.judgements
 
         async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            return (await connection.execute(query)).all()
+            rows: list[Row[Any]] = []
+            # One statement takes about 32,000 parameters at most.
+            for start in range(0, len(wanted), SUBJECTS_AT_ONCE):
+                some = table.c.subject.in_(wanted[start : start + SUBJECTS_AT_ONCE])
+                rows.extend((await connection.execute(select(table).where(some))).all())
+            return rows
 
         found = [_from_row(row) for row in await self._database.read(work)]
         return {judgement.key: judgement for judgement in found}

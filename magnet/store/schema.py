@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -43,6 +43,8 @@ sessions = Table(
     Column("owner", String(128)),
     Column("owner_until", Float),
     Index("sessions_by_status", "status", "id"),
+    # A server renews all its claims every few seconds.
+    Index("sessions_by_owner", "owner"),
 )
 
 messages = Table(

@@ -176,7 +176,8 @@ class Store:
         Raises:
             SessionRequestError: the session is no longer running, or has a message at this position.
         """
-        status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id)
+        # Held until the commit, so that on PostgreSQL nobody ends the session in between.
+        status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id).with_for_update()
 
         async def work(connection: AsyncConnection) -> None:
             # Writing comes first, because only then does SQLite keep others from getting in between.

@@ -1,0 +1,66 @@
+"""Which schema a database has: a new one is made whole, an older one migrated, a newer one refused."""
+
+from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy import insert as insert_into
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from magnet.errors import StoreError
+from magnet.store import schema
+
+LOCK_KEY = 0x6D61676E
+"""PostgreSQL's advisory lock under which one server at a time makes or migrates a schema."""
+
+
+async def prepare_schema(engine: AsyncEngine) -> None:
+    """Bring the database to this version's schema; several processes may open one new store at the same time.
+
+    Raises:
+        StoreError: the database is another program's, or of a newer schema.
+    """
+    async with engine.connect() as connection:
+        if await connection.run_sync(_find_version) == schema.SCHEMA_VERSION:
+            return
+    async with engine.begin() as connection:
+        await connection.run_sync(_bring_up_to_date)
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    """Make or migrate the tables in one transaction, so that a failure leaves the store as it was."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    # Another process may have done it while we waited.
+    found = _find_version(connection)
+    if found == schema.SCHEMA_VERSION:
+        return
+    if found is None:
+        schema.metadata.create_all(connection)
+        connection.execute(insert_into(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+        return
+    # Most stores never need it.
+    from magnet.store.migrations import migrate
+
+    migrate(connection, found)
+    connection.execute(update(schema.schema_version).values(version=schema.SCHEMA_VERSION))
+
+
+def _find_version(connection: Connection) -> int | None:
+    """Return the schema's version, None for a new store."""
+    tables = set(inspect(connection).get_table_names())
+    if schema.schema_version.name not in tables:
+        _check_is_ours(connection, tables)
+        return None
+    found = connection.execute(select(schema.schema_version.c.version)).scalar()
+    if found is not None and found > schema.SCHEMA_VERSION:
+        raise StoreError(
+            f"the store was written by a newer version (schema {found}, this one knows {schema.SCHEMA_VERSION}): "
+            "upgrade magnet-server, or name another store"
+        )
+    return found
+
+
+def _check_is_ours(connection: Connection, tables: set[str]) -> None:
+    """Refuse a SQLite file of another program; a PostgreSQL database is often shared on purpose."""
+    if connection.dialect.name == "sqlite" and tables and schema.metadata.tables.keys().isdisjoint(tables):
+        raise StoreError(f"{connection.engine.url.database} is another program's database; name a store of its own")

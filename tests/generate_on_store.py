@@ -1,0 +1,23 @@
+"""A server's work in a process of its own: sessions 0 to N-1 on the store that MAGNET_STORE names, all at once,
+
+from the first on (1) or from the last (-1).
+"""
+
+import asyncio
+import sys
+
+from playing import plan
+
+from magnet.config import load_settings
+from magnet.runtime import open_runtime
+
+
+async def generate(sessions: int, order: int) -> None:
+    async with open_runtime(load_settings()) as runtime, asyncio.TaskGroup() as group:
+        for number in range(sessions)[::order]:
+            session = await runtime.jobs.generate(plan("psych8k", turns=2, session_id=f"s{number:03}"))
+            group.create_task(runtime.jobs.wait(session.id, 60))
+
+
+if __name__ == "__main__":
+    asyncio.run(generate(int(sys.argv[1]), int(sys.argv[2])))
