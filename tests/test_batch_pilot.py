@@ -1,6 +1,7 @@
 """`magnet-batch --pilot`: some sessions first, and what they say about the rest."""
 
 import re
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,8 @@ from batch_command import CALLS, TURNS, converse, endpoint, read_json, read_line
 from fake_openai import FakeOpenAI, failure, serve_fake_openai
 from magnet_clients.batch.cases import Case
 from magnet_clients.batch.pilot import Tried, choose_cases, forecast
+from magnet_clients.batch.progress import Tally
+from magnet_clients.batch.spending import Spending
 
 from magnet.intake_files import bundled_intakes, dump_intakes
 
@@ -92,3 +95,16 @@ def test_a_pilot_is_chosen_by_lot_evenly_from_the_attitudes_and_always_the_same(
     assert choose_cases(cases, 10, 1) == chosen
     assert choose_cases(cases, 10, 2) != chosen
     assert len({case.id for case in choose_cases(cases, 200, 1)}) == 100
+
+
+def test_time_left_is_that_of_the_work_left_and_counts_nothing_an_earlier_run_paid_for() -> None:
+    tally = Tally(total=5, finished=1, turns=10, started_at=time.monotonic() - 1000)
+    tally.spent = Spending(exchanges=6, calls=49)
+    tally.running["half"] = Spending(exchanges=4, calls=33)
+    tally.brought = Spending(exchanges=5, calls=41)
+    tally.note()
+    # 5 exchanges in 1000 s, and 2 + 3 * 6 are left: sessions have ended after 6, not at the limit of 10.
+    assert tally.seconds_left == pytest.approx(20 * 200, rel=0.05)
+    rate = tally.rate()
+    assert rate is not None
+    assert rate[0].calls == 41

@@ -175,7 +175,7 @@ def _describe(tally: Tally) -> str:
 
 def _rates(tally: Tally) -> list[str]:
     rate = tally.rate()
-    if rate is None:
+    if rate is None or rate[0].calls <= 0:
         return []
     done, seconds = rate
     rates = [f"{_show_rate(done.calls / seconds)} calls/s"]
