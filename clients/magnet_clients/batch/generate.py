@@ -1,6 +1,7 @@
 """The sessions themselves: begun, followed to their end and written down, some at once."""
 
 import hashlib
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -194,8 +195,10 @@ async def _follow(client: Client, batch: Batch, case: Case) -> SessionState:
         "session_id": session_id,
     }
     # Answered at once, so that what an earlier run had paid for is known from what this one does.
+    begun_at = time.monotonic()
     first = await call_tool(client, "generate_session", {**begin, "redo": batch.is_redoing})
     state = SessionState.model_validate(first)
+    is_new = not state.usage.calls
     batch.tally.brought += state.spending
     while state.status == "running":
         batch.tally.running[session_id] = state.spending
@@ -205,6 +208,8 @@ async def _follow(client: Client, batch: Batch, case: Case) -> SessionState:
         if state == seen:
             # Nothing has moved: if the process that had the session is gone, this makes the server take it up.
             state = SessionState.model_validate(await call_tool(client, "generate_session", begin))
+    if is_new and state.status == "finished":
+        batch.tally.took_s[session_id] = time.monotonic() - begun_at
     return state
 
 

@@ -72,10 +72,13 @@ class Tried(BaseModel):
     id: str
     usage: _Usage
     provenance: _Dates
+    took_s: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Seconds from its beginning to its end."""
+        """Seconds that it took: as the client saw it if this run wrote it, else from its beginning to its end."""
+        if self.took_s is not None:
+            return self.took_s
         return (self.provenance.finished_at - self.provenance.created_at).total_seconds()
 
 

@@ -30,7 +30,8 @@ class Tally:
     """How far a run is; `skipped` sessions were finished by an earlier one.
 
     `running` has what each running session came to when it was last heard of, and `brought` what all that were begun
-    here had from an earlier run, which no rate of this one counts.
+    here had from an earlier run, which no rate of this one counts. `took_s` is how long each session that was begun and
+    finished here took, as seen from here.
     """
 
     total: int = 0
@@ -42,6 +43,7 @@ class Tally:
     spent: Spending = field(default_factory=Spending)
     lost: Spending = field(default_factory=Spending)
     brought: Spending = field(default_factory=Spending)
+    took_s: dict[str, float] = field(default_factory=dict[str, float])
     flags: Counter[str] = field(default_factory=Counter[str])
     started_at: float = field(default_factory=time.monotonic)
     samples: deque[_Sample] = field(default_factory=deque[_Sample])

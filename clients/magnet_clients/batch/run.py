@@ -226,6 +226,8 @@ def _forecast_rest(batch: Batch, run: RunRecord, tried: list[Case]) -> Forecast 
     ids = {session_id_of(case, batch.options) for case in tried}
     with batch.folder.sessions_path.open("rb") as lines:
         sessions = read_tried(lines, ids)
+    took_s = batch.tally.took_s
+    sessions = [session.model_copy(update={"took_s": took_s.get(session.id)}) for session in sessions]
     rest = run.sessions.total - run.sessions.finished
     found = forecast(sessions, batch.tally.failed, rest, batch.options.concurrency)
     if found:
