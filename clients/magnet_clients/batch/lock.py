@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -57,6 +58,9 @@ class Lock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             is_sure = self._try_flock(descriptor)
+            if not self._path.exists() or not os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                # Its holder ended and removed it between our opening and locking it.
+                raise self._taken(None)
             holder = _read(descriptor)
             if holder and not (is_sure and holder.host == socket.gethostname()):
                 self._check_stale(holder)
@@ -78,8 +82,10 @@ class Lock:
         """Let another run have the folder."""
         if self._descriptor is None:
             return
-        # Emptied, not removed: whoever waits with the file open would else lock one that is no longer there.
+        # Emptied first: whoever has opened the file meanwhile must not find a holder in it.
         self._write("")
+        with suppress(OSError):
+            self._path.unlink()
         os.close(self._descriptor)
         self._descriptor = None
 
