@@ -418,18 +418,6 @@ def test_a_full_disk_is_told_with_its_cure(tmp_path: Path, intakes: Path) -> Non
     assert "run the same command again" in stopped.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs flock, which POSIX systems have")
-def test_a_folder_that_another_run_is_writing_is_refused(tmp_path: Path, intakes: Path) -> None:
-    import fcntl
-
-    run_batch(intakes, "-o", "out", "--turns", 1, cwd=tmp_path)
-    with (tmp_path / "out" / "sessions.jsonl").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        refused = run_batch(intakes, "-o", "out", "--turns", 1, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "another magnet-batch is writing out" in only_error(refused)
-
-
 def test_a_refused_key_is_told_once_and_the_same_command_goes_on(
     tmp_path: Path, intakes: Path, fake: FakeOpenAI
 ) -> None:

@@ -28,6 +28,7 @@ COMMANDS = (
     ("prompts", "check"),
     ("sessions", "list"),
     ("sessions", "show"),
+    ("sessions", "merge"),
     ("export",),
 )
 

@@ -1,4 +1,4 @@
-"""`magnet sessions`: list the sessions of a file, a run, a store or the paper's folder, and read one."""
+"""`magnet sessions`: list the sessions of a file, a run, a store or the paper's folder, read one, join several."""
 
 import argparse
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from magnet.cli.commands import Command, Subparsers, add_command, add_group
+from magnet.cli.merge import register_merge
 from magnet.cli.output import count, render_table, write_json, write_text
 from magnet.engines import REHEARSAL, is_written_by
 from magnet.notices import NOTICE, REHEARSAL_NOTICE
@@ -23,8 +24,8 @@ _MAX_LINE = 100
 
 
 def register(subparsers: Subparsers) -> None:
-    """Add `magnet sessions list|show`."""
-    group = add_group(subparsers, "sessions", "List and read sessions")
+    """Add `magnet sessions list|show|merge`."""
+    group = add_group(subparsers, "sessions", "List, read and join sessions")
     examples = (
         ("magnet sessions list runs/first", "one line per session"),
         ("magnet sessions list sqlite:///magnet.db --json", "those of a store, for a program"),
@@ -32,6 +33,7 @@ def register(subparsers: Subparsers) -> None:
     parser = add_command(group, Command("list", _list, "List the sessions of a source", examples))
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
     _register_show(group)
+    register_merge(group)
 
 
 def _register_show(group: Subparsers) -> None:

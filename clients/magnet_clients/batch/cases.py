@@ -25,6 +25,7 @@ class Case(BaseModel):
 
     id: str
     digest: str
+    attitude: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,16 @@ import errno
 import io
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
 from pydantic import BaseModel, Field, ValidationError
 
+from magnet_clients.batch.lock import Lock
 from magnet_clients.errors import ClientError, UsageError
-
-if sys.platform != "win32":
-    import fcntl
 
 RUN, SESSIONS, FAILURES = "run.json", "sessions.jsonl", "failures.jsonl"
 PREVIOUS = "sessions.previous.jsonl"
@@ -49,6 +46,7 @@ class RunRecord(BaseModel):
     turns: int
     min_turns: int | None
     seed: int | None
+    shard: str = Field(default="1/1", description="Which part of the intakes is this run's: i/n")
     intakes: IntakesRecord
     prompt_pack: str
     prompt_fingerprint: str
@@ -68,6 +66,7 @@ class Folder:
         """Remember where it is; nothing is created yet."""
         self.path = path
         self._sessions: io.BufferedRandom | None = None
+        self._lock = Lock(path)
 
     @property
     def sessions_path(self) -> Path:
@@ -97,19 +96,24 @@ class Folder:
         if self.sessions_path.exists() and not (self.path / RUN).exists():
             raise UsageError(f"{self.path} has a {SESSIONS} but no {RUN}: choose another -o")
 
-    def is_empty(self) -> bool:
-        """Return whether nothing is finished in the folder.
+    def take(self) -> None:
+        """Have the folder for this run alone; it is made if need be.
 
         Raises:
             UsageError: another magnet-batch is writing it.
         """
+        with _told(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
+
+    def renew(self) -> None:
+        """Say that this run is still at work in the folder."""
+        self._lock.renew()
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is finished in the folder."""
         with _told(self.sessions_path):
-            try:
-                with self.sessions_path.open("r+b") as file:
-                    _lock(file, self.path)
-                    return not file.read(1)
-            except FileNotFoundError:
-                return True
+            return not self.sessions_path.exists() or not self.sessions_path.stat().st_size
 
     def find_run(self) -> RunRecord | None:
         """Return the run that the folder belongs to, or None.
@@ -128,11 +132,14 @@ class Folder:
             raise UsageError(f"{path} is not the record of a run: choose another -o") from error
 
     def save_run(self, run: RunRecord) -> None:
-        """Write run.json, whole or not at all; the folder is made if need be."""
-        path, new = self.path / RUN, self.path / f"{RUN}.new"
+        """Write run.json, whole or not at all."""
+        self.save(RUN, run)
+
+    def save(self, name: str, record: BaseModel) -> None:
+        """Write a record to a JSON file of this name, whole or not at all."""
+        path, new = self.path / name, self.path / f"{name}.new"
         with _told(path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            new.write_text(run.model_dump_json(indent=2) + "\n", "utf-8")
+            new.write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
             new.replace(path)
 
     def put_aside(self, *, keep: bool) -> None:
@@ -149,12 +156,11 @@ class Folder:
         """Open sessions.jsonl for adding and return the ids in it; a last line that was cut off is dropped.
 
         Raises:
-            UsageError: another magnet-batch has it open, or a line is none of ours.
+            UsageError: a line is none of ours.
         """
         with _told(self.sessions_path):
             file = self.sessions_path.open("a+b")
             self._sessions = file
-            _lock(file, self.path)
             file.seek(0)
             ids: set[str] = set()
             whole = 0
@@ -185,8 +191,13 @@ class Folder:
 
     def close(self) -> None:
         """Let another run have the folder."""
-        if self._sessions is not None:
-            self._sessions.close()
+        try:
+            if self._sessions is not None:
+                # A line that did not fit on a full disk stays in the buffer, and closing would try it again.
+                with suppress(OSError):
+                    self._sessions.close()
+        finally:
+            self._lock.release()
 
 
 @contextmanager
@@ -200,17 +211,6 @@ def _told(path: Path) -> Generator[None]:
                 f"the disk is full ({path}): free some space and run the same command again; what was finished is kept"
             ) from error
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another -o") from error
-
-
-def _lock(file: io.BufferedRandom, folder: Path) -> None:
-    # Where there is no flock, running one command twice at once is left to the user's care.
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"another magnet-batch is writing {folder}: wait until it ends, or choose another -o"
-            ) from error
 
 
 def _id_of(line: bytes) -> str | None:

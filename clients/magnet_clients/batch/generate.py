@@ -1,7 +1,8 @@
 """The sessions themselves: begun, followed to their end and written down, some at once."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from magnet_clients.batch.cases import Case
 from magnet_clients.batch.files import Folder
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display, Tally
+from magnet_clients.batch.spending import Spending
 from magnet_clients.connect import call_tool, read_resource
 from magnet_clients.errors import ToolFailedError
 
@@ -35,6 +37,7 @@ class Usage(BaseModel):
 
     calls: int
     prompt_tokens: int
+    cached_prompt_tokens: int = 0
     completion_tokens: int
     cost_usd: float | None
 
@@ -71,6 +74,14 @@ class SessionState(BaseModel):
     exchanges: int
     usage: Usage
     error: Failure | None
+
+    @property
+    def spending(self) -> Spending:
+        """What the session has come to; before its first call there is no price to know or not to know."""
+        usage = self.usage
+        cost = usage.cost_usd if usage.calls else 0.0
+        tokens = (usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens)
+        return Spending(self.exchanges, usage.calls, *tokens, cost)
 
 
 class Servers:
@@ -121,6 +132,7 @@ async def generate_sessions(batch: Batch, cases: Iterable[Case]) -> None:
         ClientError: OUT can no longer be written.
     """
     waiting = iter(cases)
+    batch.tally.turns = batch.options.turns
 
     async def work() -> None:
         for case in waiting:
@@ -134,43 +146,44 @@ async def generate_sessions(batch: Batch, cases: Iterable[Case]) -> None:
             for _ in range(min(batch.options.concurrency, batch.tally.left)):
                 group.start_soon(work)
         showing.cancel_scope.cancel()
-    batch.display.clear()
+    batch.display.end(batch.tally)
 
 
 async def _keep_showing(batch: Batch) -> None:
     while True:
         batch.display.update(batch.tally)
+        batch.folder.renew()
         await anyio.sleep(1)
 
 
 async def _generate(batch: Batch, case: Case, session_id: str) -> None:
     tally = batch.tally
-    tally.running[session_id] = 0
-
-    def note(state: SessionState) -> None:
-        tally.running[session_id] = state.exchanges
-
+    tally.running[session_id] = Spending()
     try:
         with batch.servers.lend() as client:
-            state = await _follow(client, batch, case, note)
+            state = await _follow(client, batch, case)
             if state.status == "finished":
                 record = await read_resource(client, f"session://{session_id}")
                 batch.folder.add_session(record)
                 tally.flags.update(Flags.model_validate_json(record).problems())
     except ToolFailedError as error:
+        tally.lost += tally.running.pop(session_id)
         _fail(batch, case, Failure(kind="request", message=str(error)))
     else:
         if state.status == "finished":
-            _finish(batch, state)
+            batch.failed_in_a_row = 0
+            tally.finished += 1
+            tally.spent += state.spending
         else:
+            tally.lost += state.spending
             # A session that was cancelled in the meantime has no error of its own.
             _fail(batch, case, state.error or Failure(kind=state.status, message=f"the session was {state.status}"))
     finally:
-        del tally.running[session_id]
-    batch.display.update(tally, has_ended=True)
+        tally.running.pop(session_id, None)
+    batch.display.update(tally)
 
 
-async def _follow(client: Client, batch: Batch, case: Case, note: Callable[[SessionState], None]) -> SessionState:
+async def _follow(client: Client, batch: Batch, case: Case) -> SessionState:
     options, session_id = batch.options, session_id_of(case, batch.options)
     wait_s = _SHORT_WAIT_S if options.concurrency <= _FEW_ENOUGH else _LONG_WAIT_S
     begin: dict[str, object] = {
@@ -180,31 +193,24 @@ async def _follow(client: Client, batch: Batch, case: Case, note: Callable[[Sess
         "min_turns": options.min_turns,
         "seed": options.seed,
         "session_id": session_id,
-        "wait_seconds": wait_s,
     }
+    # Answered at once, so that what an earlier run had paid for is known from what this one does.
+    begun_at = time.monotonic()
     first = await call_tool(client, "generate_session", {**begin, "redo": batch.is_redoing})
     state = SessionState.model_validate(first)
+    is_new = not state.usage.calls
+    batch.tally.brought += state.spending
     while state.status == "running":
-        note(state)
+        batch.tally.running[session_id] = state.spending
         seen = state
         shown = await call_tool(client, "get_session", {"session_id": session_id, "wait_seconds": wait_s})
         state = SessionState.model_validate(shown)
         if state == seen:
             # Nothing has moved: if the process that had the session is gone, this makes the server take it up.
             state = SessionState.model_validate(await call_tool(client, "generate_session", begin))
+    if is_new and state.status == "finished":
+        batch.tally.took_s[session_id] = time.monotonic() - begun_at
     return state
-
-
-def _finish(batch: Batch, state: SessionState) -> None:
-    tally, usage = batch.tally, state.usage
-    batch.failed_in_a_row = 0
-    tally.finished += 1
-    tally.exchanges += state.exchanges
-    tally.calls += usage.calls
-    tally.prompt_tokens += usage.prompt_tokens
-    tally.completion_tokens += usage.completion_tokens
-    is_known = tally.cost_usd is not None and usage.cost_usd is not None
-    tally.cost_usd = (tally.cost_usd or 0) + (usage.cost_usd or 0) if is_known else None
 
 
 def _fail(batch: Batch, case: Case, failure: Failure) -> None:

@@ -51,7 +51,7 @@ def _run(options: Options, display: Display, environ: Mapping[str, str]) -> int:
     text = as_json(outcome) if options.is_json else as_text(outcome)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-    return 1 if outcome.tally.failed or outcome.tally.left else 0
+    return 0 if outcome.is_good else 1
 
 
 if __name__ == "__main__":

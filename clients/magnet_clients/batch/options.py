@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
+from magnet_clients.batch.shards import Shard, read_shard
+
 BUNDLED = "bundled"
 """The word that stands for the intakes that come with the server."""
 
@@ -15,6 +17,8 @@ examples:
   magnet-batch examples/intakes.jsonl -o runs/first          a session for every intake of the file
   magnet-batch bundled -o runs/try --limit 3 --turns 5       three short ones from the bundled intakes
   magnet-batch data.json -o runs/cactus --method cactus      the paper's format, another method
+  magnet-batch big.jsonl -o runs/big --pilot 20              twenty sessions, and what the rest will take
+  magnet-batch big.jsonl -o runs/big-3 --shard 3/8           the third of eight parts; magnet sessions merge joins them
   magnet-batch intakes.jsonl -o runs/far --server https://host:8765 --token …
 
 The same command again goes on where it stopped. Models are configured by OPENAI_API_KEY, OPENAI_BASE_URL and
@@ -37,6 +41,8 @@ class Options:
     seed: int | None
     concurrency: int
     limit: int | None
+    shard: Shard
+    pilot: int | None
     prompts: Path | None
     redo: bool
     is_json: bool
@@ -76,6 +82,8 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
         seed=given.seed,
         concurrency=given.concurrency,
         limit=given.limit,
+        shard=given.shard,
+        pilot=given.pilot,
         prompts=given.prompts,
         redo=given.redo,
         is_json=given.json,
@@ -110,6 +118,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--seed", type=_number(0, 2**63 - 1), metavar="N", help="makes the models' sampling repeatable, where they can")
     add("--concurrency", type=_number(1, 10_000), default=16, metavar="N", help="sessions at once (default: 16)")
     add("--limit", type=_number(1), metavar="N", help="only the first N intakes; may grow from run to run")
+    add("--shard", type=_shard, default=Shard(), metavar="I/N", help="only part I of N, each with an OUT of its own")
+    add("--pilot", type=_number(1), metavar="N", help="only N sessions now, then a forecast of the rest")
     add("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
     add("--max-calls", type=_number(1), metavar="N", help="stop after N model calls in this start of the command")
     add("--max-cost", type=_dollars, metavar="USD", help="stop when this start has cost so much; needs prices")
@@ -144,6 +154,13 @@ def _dollars(text: str) -> float:
     if not 0 < dollars < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is out of range: more than 0")
     return dollars
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return read_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _number(lowest: int, highest: int | None = None) -> Callable[[str], int]:

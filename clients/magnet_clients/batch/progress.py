@@ -1,35 +1,53 @@
 """What a person sees while a run goes on: a line that is redrawn on a terminal, plain lines now and then elsewhere."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TextIO
 
-LINE_EVERY_S = 3.0
-"""Plain lines about finished sessions come no closer than this."""
+from magnet_clients.batch.spending import Spending
 
-SILENCE_S = 30.0
-"""Plain lines come no farther apart than this."""
+LINE_EVERY_S = 30.0
+"""Where the line cannot be redrawn, one comes this often."""
+
+WINDOW_S = 120.0
+"""Rates are those of this long a time before now, so that they neither jump nor remember a slow start for hours."""
+
+STILL_S = 60.0
+"""A run in which no model call has ended for this long says so."""
 
 _BAR_WIDTH = 24
 
 
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    at: float
+    done: Spending
+
+
 @dataclass(slots=True)
 class Tally:
-    """How far a run is; `skipped` sessions were finished by an earlier one."""
+    """How far a run is; `skipped` sessions were finished by an earlier one.
+
+    `running` has what each running session came to when it was last heard of, and `brought` what all that were begun
+    here had from an earlier run, which no rate of this one counts. `took_s` is how long each session that was begun and
+    finished here took, as seen from here.
+    """
 
     total: int = 0
     skipped: int = 0
     finished: int = 0
     failed: int = 0
-    running: dict[str, int] = field(default_factory=dict[str, int])
-    exchanges: int = 0
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = 0.0
+    turns: int = 0
+    running: dict[str, Spending] = field(default_factory=dict[str, Spending])
+    spent: Spending = field(default_factory=Spending)
+    lost: Spending = field(default_factory=Spending)
+    brought: Spending = field(default_factory=Spending)
+    took_s: dict[str, float] = field(default_factory=dict[str, float])
     flags: Counter[str] = field(default_factory=Counter[str])
     started_at: float = field(default_factory=time.monotonic)
+    samples: deque[_Sample] = field(default_factory=deque[_Sample])
+    moved_at: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
@@ -42,10 +60,45 @@ class Tally:
         return self.total - self.skipped - self.finished - self.failed
 
     @property
+    def so_far(self) -> Spending:
+        """What all sessions begun here came to, failed and running ones included."""
+        return sum(self.running.values(), self.spent + self.lost)
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since a model call was last seen to have ended."""
+        return time.monotonic() - self.moved_at
+
+    def note(self) -> None:
+        """Take note of how far the run is now, for the rates."""
+        done = self.so_far - self.brought
+        now = time.monotonic()
+        if not self.samples:
+            self.samples.append(_Sample(self.started_at, Spending()))
+        if done.calls != self.samples[-1].done.calls:
+            self.moved_at = now
+        self.samples.append(_Sample(now, done))
+        while len(self.samples) > 2 and self.samples[1].at < now - WINDOW_S:
+            self.samples.popleft()
+
+    def rate(self) -> tuple[Spending, float] | None:
+        """Return what the last two minutes came to and how many seconds they were, or None before there is anything."""
+        if len(self.samples) < 2:
+            return None
+        first, last = self.samples[0], self.samples[-1]
+        return last.done - first.done, max(last.at - first.at, 1e-3)
+
+    @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest will take at the rate so far, or None before the first session has ended."""
-        ended = self.finished + self.failed
-        return self.seconds * self.left / ended if ended else None
+        """Seconds that the exchanges still to be written take at the present rate, or None while none is known."""
+        rate = self.rate()
+        if rate is None or rate[0].exchanges <= 0:
+            return None
+        # Until sessions have ended, each may go on to the turn limit.
+        each = self.spent.exchanges / self.finished if self.finished else float(self.turns)
+        begun = sum(max(each - state.exchanges, 0.5) for state in self.running.values())
+        exchanges = begun + each * (self.left - len(self.running))
+        return exchanges * rate[1] / rate[0].exchanges
 
 
 class Display:
@@ -59,15 +112,25 @@ class Display:
         self._shown_at = 0.0
         self._has_bar = False
 
-    def update(self, tally: Tally, *, has_ended: bool = False) -> None:
+    def update(self, tally: Tally) -> None:
         """Show how far the run is, if it is time to."""
         self.tally = tally
-        silent_s = time.monotonic() - self._shown_at
+        tally.note()
         if self._is_terminal:
             self._draw(tally)
-        elif silent_s >= (LINE_EVERY_S if has_ended else SILENCE_S):
-            self._shown_at = time.monotonic()
-            self._write(f"magnet-batch: {_describe(tally)}\n")
+        elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
+            self._show_line(tally)
+
+    def end(self, tally: Tally) -> None:
+        """Show how far the run came: a last line, or none where a redrawn one is taken away."""
+        self.clear()
+        tally.note()
+        if not self._is_terminal:
+            self._show_line(tally)
+
+    def _show_line(self, tally: Tally) -> None:
+        self._shown_at = time.monotonic()
+        self._write(f"magnet-batch: {_describe(tally)}\n")
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
@@ -95,15 +158,37 @@ class Display:
 
 def _describe(tally: Tally) -> str:
     parts = [show_finished(tally)]
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
     if tally.running:
         parts.append(f"{len(tally.running)} running")
-    exchanges = tally.exchanges + sum(tally.running.values())
-    parts += [show_count(exchanges, "exchange"), show_count(tally.calls, "call"), show_seconds(tally.seconds)]
-    if tally.left and (seconds := tally.seconds_left) is not None:
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    so_far = tally.so_far
+    parts.append(show_count(so_far.exchanges, "exchange"))
+    parts += _rates(tally)
+    if so_far.cost_usd:
+        parts.append(f"${so_far.cost_usd:,.2f}")
+    parts.append(show_seconds(tally.seconds))
+    if tally.left and tally.still_s >= STILL_S:
+        parts.append(f"no model has answered for {show_seconds(tally.still_s)}")
+    elif tally.left and (seconds := tally.seconds_left) is not None:
         parts.append(f"about {show_seconds(seconds)} left")
     return ", ".join(parts)
+
+
+def _rates(tally: Tally) -> list[str]:
+    rate = tally.rate()
+    if rate is None or rate[0].calls <= 0:
+        return []
+    done, seconds = rate
+    rates = [f"{_show_rate(done.calls / seconds)} calls/s"]
+    # The rehearsal engine has no tokens.
+    if tokens := done.prompt_tokens + done.completion_tokens:
+        rates.append(f"{_show_rate(tokens / seconds)} tokens/s")
+    return rates
+
+
+def _show_rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
 def show_finished(tally: Tally) -> str:

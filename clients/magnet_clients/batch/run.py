@@ -13,11 +13,12 @@ from magnet_clients.batch.cases import Case, check_cases, check_readable, digest
 from magnet_clients.batch.files import CountsRecord, Folder, IntakesRecord, RunRecord
 from magnet_clients.batch.generate import Batch, Failure, Servers, generate_sessions, session_id_of
 from magnet_clients.batch.options import Options
+from magnet_clients.batch.pilot import PILOT, Forecast, choose_cases, forecast, read_tried
 from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.connect import reach_server, read_resource, start_server
 from magnet_clients.errors import UsageError
 
-_ASKED_FOR = ("method", "turns", "min_turns", "seed")
+_ASKED_FOR = ("method", "turns", "min_turns", "seed", "shard")
 """What of the command line makes a run another one."""
 
 
@@ -42,6 +43,12 @@ class Outcome:
     run: RunRecord
     tally: Tally
     stopped: Failure | None
+    forecast: Forecast | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the run did all that it was to do; of a pilot, failures are part of what it finds."""
+        return not self.tally.left and (self.forecast is not None or not self.tally.failed)
 
 
 async def run_batch(options: Options, display: Display, environ: Mapping[str, str]) -> Outcome:
@@ -54,20 +61,28 @@ async def run_batch(options: Options, display: Display, environ: Mapping[str, st
     folder = Folder(options.out)
     check_readable(options.intakes)
     folder.check_usable()
-    async with _open_servers(options, environ) as servers:
-        first = servers.clients[0]
-        about = About.model_validate(json.loads(await read_resource(first, "about://server")))
-        check_method(options.method, about.methods, about.unusable)
-        cases = await check_cases(first, options.intakes)
-        run = _take_folder(folder, _describe_run(options, about, cases), redo=options.redo)
-        wanted = cases[: options.limit]
-        try:
-            done = folder.open_sessions()
-            await store_cases(first, options.intakes, options.limit)
-            batch = Batch(options, folder, servers, display, run.is_redoing)
-            return await _generate_rest(batch, run, wanted, done)
-        finally:
-            folder.close()
+    try:
+        if folder.path.is_dir():
+            # Before a server opens the store in it. A folder that is not there is made once the input is checked.
+            folder.take()
+        async with _open_servers(options, environ) as servers:
+            return await _run_in(folder, options, servers, display)
+    finally:
+        folder.close()
+
+
+async def _run_in(folder: Folder, options: Options, servers: Servers, display: Display) -> Outcome:
+    first = servers.clients[0]
+    about = About.model_validate(json.loads(await read_resource(first, "about://server")))
+    check_method(options.method, about.methods, about.unusable)
+    cases = await check_cases(first, options.intakes)
+    wanted = options.shard.select(cases[: options.limit])
+    folder.take()
+    run = _claim_folder(folder, _describe_run(options, about, cases), redo=options.redo)
+    done = folder.open_sessions()
+    await store_cases(first, options.intakes, options.limit)
+    batch = Batch(options, folder, servers, display, run.is_redoing)
+    return await _generate_rest(batch, run, wanted, done)
 
 
 @asynccontextmanager
@@ -104,6 +119,7 @@ def _describe_run(options: Options, about: About, cases: list[Case]) -> RunRecor
         turns=options.turns,
         min_turns=options.min_turns,
         seed=options.seed,
+        shard=str(options.shard),
         intakes=IntakesRecord(path=options.intakes, digest=digest_of(cases), count=len(cases)),
         prompt_pack=about.prompt_pack,
         prompt_fingerprint=about.prompt_fingerprint,
@@ -115,7 +131,7 @@ def _describe_run(options: Options, about: About, cases: list[Case]) -> RunRecor
     )
 
 
-def _take_folder(folder: Folder, run: RunRecord, *, redo: bool) -> RunRecord:
+def _claim_folder(folder: Folder, run: RunRecord, *, redo: bool) -> RunRecord:
     """Make the folder this run's, and return the run as it goes on.
 
     Raises:
@@ -188,23 +204,41 @@ def _show(value: object) -> str:
     return "default" if value is None else str(value)
 
 
-async def _generate_rest(batch: Batch, run: RunRecord, wanted: list[Case], done: set[str]) -> Outcome:
-    rest = [case for case in wanted if session_id_of(case, batch.options) not in done]
-    batch.tally.total = len(wanted)
-    batch.tally.skipped = len(wanted) - len(rest)
+async def _generate_rest(batch: Batch, run: RunRecord, cases: list[Case], done: set[str]) -> Outcome:
+    options, tally = batch.options, batch.tally
+    wanted = choose_cases(cases, options.pilot, options.seed) if options.pilot else cases
+    rest = [case for case in wanted if session_id_of(case, options) not in done]
+    tally.total = len(wanted)
+    tally.skipped = len(wanted) - len(rest)
+    already = sum(session_id_of(case, options) in done for case in cases)
     try:
         await generate_sessions(batch, rest)
     finally:
-        run = _count(run, batch.tally)
+        finished = already + tally.finished
+        run = _count(run, CountsRecord(total=len(cases), finished=finished, failed=tally.failed))
         batch.folder.save_run(run)
-    return Outcome(batch.folder, run, batch.tally, batch.stopped)
+    found = _forecast_rest(batch, run, wanted) if options.pilot else None
+    return Outcome(batch.folder, run, tally, batch.stopped, found)
 
 
-def _count(run: RunRecord, tally: Tally) -> RunRecord:
-    finished = tally.skipped + tally.finished
-    is_whole = finished == tally.total
+def _forecast_rest(batch: Batch, run: RunRecord, tried: list[Case]) -> Forecast | None:
+    """Return what the pilot says of the sessions that are not written yet, and leave it in OUT."""
+    ids = {session_id_of(case, batch.options) for case in tried}
+    with batch.folder.sessions_path.open("rb") as lines:
+        sessions = read_tried(lines, ids)
+    took_s = batch.tally.took_s
+    sessions = [session.model_copy(update={"took_s": took_s.get(session.id)}) for session in sessions]
+    rest = run.sessions.total - run.sessions.finished
+    found = forecast(sessions, batch.tally.failed, rest, batch.options.concurrency)
+    if found:
+        batch.folder.save(PILOT, found)
+    return found
+
+
+def _count(run: RunRecord, counts: CountsRecord) -> RunRecord:
+    is_whole = counts.finished == counts.total
     update = {
-        "sessions": CountsRecord(total=tally.total, finished=finished, failed=tally.failed),
+        "sessions": counts,
         "finished_at": _now() if is_whole else None,
         "is_redoing": run.is_redoing and not is_whole,
     }

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from magnet_clients.batch.pilot import Estimate, Forecast
 from magnet_clients.batch.progress import show_count, show_seconds
 from magnet_clients.batch.run import Outcome
 
@@ -28,15 +29,17 @@ def as_json(outcome: Outcome) -> str:
             "not_begun": tally.left,
         },
         "stopped": outcome.stopped.model_dump() if outcome.stopped else None,
-        "exchanges": tally.exchanges,
+        "exchanges": tally.spent.exchanges,
         "flags": dict(tally.flags.most_common()),
         "usage": {
-            "calls": tally.calls,
-            "prompt_tokens": tally.prompt_tokens,
-            "completion_tokens": tally.completion_tokens,
-            "cost_usd": tally.cost_usd if tally.finished else None,
+            "calls": tally.spent.calls,
+            "prompt_tokens": tally.spent.prompt_tokens,
+            "cached_prompt_tokens": tally.spent.cached_prompt_tokens,
+            "completion_tokens": tally.spent.completion_tokens,
+            "cost_usd": tally.spent.cost_usd if tally.finished else None,
         },
         "seconds": round(tally.seconds, 3),
+        "forecast": outcome.forecast.model_dump() if outcome.forecast else None,
         "notice": run.notice,
     }
     return json.dumps(document, indent=2)
@@ -54,7 +57,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     counts += [f"{tally.left} not begun"] if tally.left else []
     yield f"Sessions:  {', '.join(counts)} (method {run.method}, in {show_seconds(tally.seconds)})"
     if tally.finished:
-        yield f"Written:   {show_count(tally.exchanges, 'exchange')} with {_usage(outcome)}"
+        yield f"Written:   {show_count(tally.spent.exchanges, 'exchange')} with {_usage(outcome)}"
     if flagged := tally.flags.total():
         each = ", ".join(f"{problem} {count:,}" for problem, count in tally.flags.most_common())
         yield f"Flagged:   {show_count(flagged, 'answer')} ({each}); magnet audit {shlex.quote(str(folder.path))}"
@@ -64,15 +67,42 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if tally.finished or tally.skipped:
         yield f"Sessions are in {folder.sessions_path}, one a line. To read the first:"
         yield f"  magnet sessions show {shlex.quote(str(folder.path))}"
+    if outcome.forecast:
+        yield from _forecast_lines(outcome.forecast, run.engine)
     yield run.notice
 
 
+def _forecast_lines(found: Forecast, engine: str) -> Iterator[str]:
+    if not found.rest:
+        yield "Forecast:  nothing is left to do"
+        return
+    yield f"Forecast for the {show_count(found.rest, 'session')} left, with 95 % intervals:"
+    yield f"  calls        {_interval(found.calls)}"
+    if engine != REHEARSAL:
+        yield f"  prompt       {_interval(found.prompt_tokens)} tokens"
+        yield f"  of it cached {_interval(found.cached_prompt_tokens)} tokens"
+        yield f"  completion   {_interval(found.completion_tokens)} tokens"
+        cost = _interval(found.cost_usd, ",.2f") if found.cost_usd else "unknown (no price is configured)"
+        yield f"  cost in USD  {cost}"
+    yield f"  hours        {_interval(found.hours, ',.3g')} with {found.concurrency:,} sessions at once"
+    if found.concurrency > found.pilot:
+        yield f"               (at most {found.pilot} ran at once here; if the endpoint slows down with more, longer)"
+    yield f"  failures     {_interval(found.failure_rate, '.1%')}"
+    yield "Run the same command without --pilot to go on; what the pilot wrote is kept."
+
+
+def _interval(found: Estimate, form: str = ",.0f") -> str:
+    if found.low is None or found.high is None:
+        return f"{found.estimate:{form}} (one session gives no interval)"
+    return f"{found.estimate:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
 def _usage(outcome: Outcome) -> str:
-    tally = outcome.tally
-    parts = [show_count(tally.calls, "model call")]
+    spent = outcome.tally.spent
+    parts = [show_count(spent.calls, "model call")]
     if outcome.run.engine != REHEARSAL:
-        parts.append(f"{tally.prompt_tokens:,} prompt and {tally.completion_tokens:,} completion tokens")
-        known = f"${tally.cost_usd:,.2f}" if tally.cost_usd is not None else "cost unknown (no price is configured)"
+        parts.append(f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens")
+        known = f"${spent.cost_usd:,.2f}" if spent.cost_usd is not None else "cost unknown (no price is configured)"
         parts.append(known)
     return ", ".join(parts)
 

@@ -1,0 +1,147 @@
+"""`--pilot N`: which sessions to try, and what they say about the rest.
+
+Totals for the rest are means of the pilot's finished sessions times the number left, with 95 % prediction intervals by
+Student's t: they allow both for what the pilot cannot know of the mean and for how the rest will vary about it. The
+failure rate has Wilson's interval. No interval knows that an endpoint may be slower tomorrow.
+"""
+
+import json
+import math
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from magnet_clients.batch.cases import Case
+
+PILOT = "pilot.json"
+
+# Student's t at 97.5 % for 1 to 30 degrees of freedom; above, the first terms of its expansion are as good.
+_T = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+_Z = 1.959964
+
+
+class Estimate(BaseModel):
+    """A number with its 95 % interval; the interval is null where a single session gives none."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+class Forecast(BaseModel):
+    """pilot.json: what the sessions of a pilot took, and what the rest will."""
+
+    pilot: int
+    finished: int
+    failed: int
+    rest: int
+    concurrency: int
+    failure_rate: Estimate
+    calls: Estimate
+    prompt_tokens: Estimate
+    cached_prompt_tokens: Estimate
+    completion_tokens: Estimate
+    cost_usd: Estimate | None
+    hours: Estimate
+    level: float = 0.95
+
+
+class _Usage(BaseModel):
+    calls: int
+    prompt_tokens: int
+    cached_prompt_tokens: int = 0
+    completion_tokens: int
+    cost_usd: float | None
+
+
+class _Dates(BaseModel):
+    created_at: datetime
+    finished_at: datetime
+
+
+class Tried(BaseModel):
+    """A finished session of a pilot, as sessions.jsonl has it."""
+
+    id: str
+    usage: _Usage
+    provenance: _Dates
+    took_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it took: as the client saw it if this run wrote it, else from its beginning to its end."""
+        if self.took_s is not None:
+            return self.took_s
+        return (self.provenance.finished_at - self.provenance.created_at).total_seconds()
+
+
+def choose_cases(cases: Sequence[Case], count: int, seed: int | None) -> list[Case]:
+    """Return `count` cases, by lot and evenly from every attitude: the same ones whenever the same run is made."""
+    lot = random.Random(f"pilot {seed}")  # noqa: S311 a choice to repeat, not a secret
+    by_attitude: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in lot.sample(cases, len(cases)):
+        by_attitude[case.attitude].append(case)
+    return list(_deal(list(by_attitude.values())))[:count]
+
+
+def _deal(piles: list[list[Case]]) -> Iterator[Case]:
+    for row in range(max(map(len, piles), default=0)):
+        yield from (pile[row] for pile in piles if row < len(pile))
+
+
+def read_tried(lines: Iterable[bytes], ids: set[str]) -> list[Tried]:
+    """Return the sessions of these ids among the lines of sessions.jsonl."""
+    return [Tried.model_validate(record) for line in lines if (record := json.loads(line))["id"] in ids]
+
+
+def forecast(tried: Sequence[Tried], failed: int, rest: int, concurrency: int) -> Forecast | None:
+    """Return what `rest` further sessions take with so many at once, or None where no session of the pilot finished."""
+    if not tried:
+        return None
+    usages = [session.usage for session in tried]
+    costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+    # With fewer sessions than may run at once, the last to end decides, and it takes about as long as any.
+    at_once = max(1, min(concurrency, rest))
+    return Forecast(
+        pilot=len(tried) + failed,
+        finished=len(tried),
+        failed=failed,
+        rest=rest,
+        concurrency=concurrency,
+        failure_rate=_wilson(failed, len(tried) + failed),
+        calls=_total([usage.calls for usage in usages], rest),
+        prompt_tokens=_total([usage.prompt_tokens for usage in usages], rest),
+        cached_prompt_tokens=_total([usage.cached_prompt_tokens for usage in usages], rest),
+        completion_tokens=_total([usage.completion_tokens for usage in usages], rest),
+        cost_usd=_total(costs, rest) if len(costs) == len(usages) else None,
+        hours=_total([session.seconds / 3600 / at_once for session in tried], rest),
+    )
+
+
+def _total(values: Sequence[float], rest: int) -> Estimate:
+    """Return the sum of `rest` further values, with its prediction interval."""
+    total = statistics.fmean(values) * rest
+    if len(values) < 2:
+        return Estimate(estimate=total, low=None, high=None)
+    spread = statistics.stdev(values) * math.sqrt(rest + rest * rest / len(values))
+    half = _t(len(values) - 1) * spread
+    return Estimate(estimate=total, low=max(0.0, total - half), high=total + half)
+
+
+def _t(freedom: int) -> float:
+    return _T[freedom - 1] if freedom <= len(_T) else _Z + (_Z**3 + _Z) / (4 * freedom)
+
+
+def _wilson(failed: int, tried: int) -> Estimate:
+    share = failed / tried
+    scale = 1 + _Z**2 / tried
+    center = (share + _Z**2 / (2 * tried)) / scale
+    half = _Z / scale * math.sqrt(share * (1 - share) / tried + _Z**2 / (4 * tried**2))
+    return Estimate(estimate=share, low=max(0.0, center - half), high=min(1.0, center + half))
