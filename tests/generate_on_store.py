@@ -6,16 +6,21 @@ from the first on (1) or from the last (-1).
 import asyncio
 import sys
 
-from playing import plan
+from playing import ADA, plan
 
 from magnet.config import load_settings
+from magnet.intakes import Opening
 from magnet.runtime import open_runtime
 
 
 async def generate(sessions: int, order: int) -> None:
     async with open_runtime(load_settings()) as runtime, asyncio.TaskGroup() as group:
         for number in range(sessions)[::order]:
-            session = await runtime.jobs.generate(plan("psych8k", turns=2, session_id=f"s{number:03}"))
+            # Every prompt holds the opening, so a model server can tell whose call it is.
+            opening = Opening(counselor="What brings you?", client=f"I am client {number:03}.")
+            intake = ADA.model_copy(update={"id": f"client-{number:03}", "opening": opening})
+            wanted = plan("psych8k", turns=2, session_id=f"s{number:03}", intake=intake)
+            session = await runtime.jobs.generate(wanted)
             group.create_task(runtime.jobs.wait(session.id, 60))
 
 
