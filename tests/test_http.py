@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 from fake_openai import FakeOpenAI, serve_fake_openai
 from http_support import bearer, have_called, post, reach, serve, start_process, suit_everyone
-from magnet_server.listening import Place
+from magnet_server.listening import Place, listen
 from mcp_support import (
     ERAS,
     INTAKE,
@@ -185,3 +186,10 @@ async def test_a_server_told_to_stop_does_so_though_a_host_is_connected(tmp_path
             status = await anyio.to_thread.run_sync(running.process.wait, 20)
 
     assert status == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_head(host: str) -> None:
+    # asyncio switches that waiting off for a socket whose protocol is named, and for no other.
+    with listen(Place(host, 0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
