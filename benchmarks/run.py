@@ -1,6 +1,6 @@
 """Every benchmark on the simulated model server, as tables and as one JSON file with machine and date.
 
-    python benchmarks/run.py                     everything, some ten minutes
+    python benchmarks/run.py                     everything; with its faults, more than ten minutes
     python benchmarks/run.py --quick             a small form of each, two minutes
     python benchmarks/run.py --only overhead     one of them; may be repeated
 

@@ -200,14 +200,14 @@ async def test_a_session_has_one_owner_until_it_is_let_go_ended_or_given_up(sett
         assert await store.claim("s", "one", 60)
         assert not await store.claim("s", "two", 60)
         await store.release("s", "two")
-        assert await store.find_owner("s") == "one"
+        assert (await store.find_claim("s")).owner == "one"
         assert await store.claim("s", "two", 60, dead_owners=["zero", "one"])
         await store.release("s", "two")
-        assert await store.find_owner("s") is None
+        assert (await store.find_claim("s")).owner is None
         assert await store.claim("s", "three", -1)
         assert await store.claim("s", "four", 60), "the claim of three has expired"
         await store.set_ended("s", "cancelled", "cancelled")
-        assert await store.find_owner("s") is None
+        assert (await store.find_claim("s")).owner is None
 
 
 async def test_renewing_extends_what_is_held_and_tells_what_was_lost(settings: Settings) -> None:

@@ -205,7 +205,7 @@ class Jobs:
             await self._studio.store.reopen(session.id)
 
     async def _claim(self, session_id: str) -> bool:
-        owner = await self._studio.store.find_owner(session_id)
+        owner = (await self._studio.store.find_claim(session_id)).owner
         dead = [owner] if owner and _is_dead(owner) else []
         return await self._studio.store.claim(session_id, self._owner, CLAIM_SECONDS, dead)
 

@@ -276,11 +276,6 @@ class Store:
         rows = await self._rows(select(*columns).where(sessions.id == session_id))
         return Claim(rows[0].owner, rows[0].owner_until, rows[0].is_generated) if rows else Claim()
 
-    async def find_owner(self, session_id: str) -> str | None:
-        """Return who generates a session, or None."""
-        rows = await self._rows(select(schema.sessions.c.owner).where(schema.sessions.c.id == session_id))
-        return rows[0].owner if rows else None
-
     # Calls
 
     async def record_call(self, call: StoredCall) -> None:

@@ -133,7 +133,7 @@ async def get_session(
     wait_seconds: WaitSeconds = 0,
     trace: Annotated[bool, Field(description="Also show techniques, all candidates and the audit")] = False,
 ) -> Annotated[CallToolResult, SessionResult]:
-    """Show a session: status, plan, dialogue; with wait_seconds, wait for a session that is being generated to end."""
+    """Show a session: status, plan, dialogue; with wait_seconds, follow a generated or interrupted one to its end."""
     session, state = await runtime_of(ctx).jobs.look(session_id)
     if wait_seconds and state == "interrupted" and find_refusal("get_session", None) is None:
         # The process that generated it is gone, and whoever waits for its end wants it to go on.
