@@ -577,6 +577,24 @@ async def test_an_endpoint_that_is_gone_after_an_answer_is_unreachable() -> None
     assert caught.value.__cause__ is not None
 
 
+async def close_after_answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request as a server does that keeps no connection and does not say so."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+    body = json.dumps(chat("Yes.").body).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()
+    writer.close()
+
+
+async def test_connections_that_the_other_side_closes_cost_no_call() -> None:
+    async with await asyncio.start_server(close_after_answering, "127.0.0.1", 0) as closing:
+        port = closing.sockets[0].getsockname()[1]
+        async with edge.open_endpoint(configure(f"http://127.0.0.1:{port}/v1")) as backend:
+            texts = [(await backend(BARE)).first.text for _ in range(6)]
+    assert texts == ["Yes."] * 6
+
+
 async def test_an_endpoint_that_moves_is_followed(fake: FakeOpenAI) -> None:
     moved = Answer(status=307, headers={"Location": f"{fake.origin}/new/chat/completions"})
     async with open_endpoint(configure(fake.base_url)) as backend:

@@ -4,6 +4,7 @@ Only further requests go this way (`sending`), so that what aiohttp does otherwi
 it follows no redirection, keeps no cookies and knows no proxy here.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from ssl import SSLContext
@@ -44,6 +45,9 @@ async def _send(session: aiohttp.ClientSession, sent: Sent, body: bytes) -> Answ
     # The whole call has its time from whoever makes it.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=sent.connect_timeout_s)
     url = URL(str(sent.url), encoded=True)
+    # What the other side closed while this loop was busy is known to be closed once the loop went round.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     sending = session.post(url, data=body, headers=sent.headers, timeout=timeout, allow_redirects=False)
     async with sending as response:
         return Answer(response.status, response.headers, await response.read())
