@@ -1,14 +1,17 @@
 """1 to 500 sessions at once in one process: calls a second, and the most memory that process ever held.
 
-Calls take about 0.2 s, so that the sessions wait for their model as they do in earnest, all of them at once.
+Calls take about 0.2 s, so that the sessions wait for their model as they do in earnest, all of them at once. The last
+row has the store on PostgreSQL, where one answers.
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from support import (
     Row,
     in_new_process,
     peak_rss_mb,
+    postgres_store,
     raise_file_limit,
     run_sessions,
     scratch_folder,
@@ -23,14 +26,20 @@ TARGET_MB = 300
 SPEED = {"first_token": 0.05, "prompt_rate": 20_000, "output_rate": 400}
 
 
-async def _measure(base_url: str, sessions: int, turns: int) -> Row:
-    with scratch_folder() as folder:
-        settings = settings_for(base_url, folder, concurrency=max(64, sessions))
-        async with open_runtime(settings) as runtime:
-            with stopwatch() as watch:
-                finished = await run_sessions(runtime, sessions, turns)
+async def _measure(base_url: str, sessions: int, turns: int, *, is_on_postgres: bool) -> Row | None:
+    async with AsyncExitStack() as stack:
+        settings = settings_for(base_url, stack.enter_context(scratch_folder()), concurrency=max(64, sessions))
+        if is_on_postgres:
+            store = await stack.enter_async_context(postgres_store())
+            if store is None:
+                return None
+            settings = settings.model_copy(update={"store": store})
+        runtime = await stack.enter_async_context(open_runtime(settings))
+        with stopwatch() as watch:
+            finished = await run_sessions(runtime, sessions, turns)
     return {
         "sessions": sessions,
+        "store": "PostgreSQL" if is_on_postgres else "SQLite",
         "finished": finished,
         "seconds": round(watch.wall_s, 2),
         "calls/s": round(sessions * (8 * turns + 1) / watch.wall_s, 1),
@@ -39,14 +48,16 @@ async def _measure(base_url: str, sessions: int, turns: int) -> Row:
     }
 
 
-def measure(base_url: str, sessions: int, turns: int) -> Row:
+def measure(base_url: str, sessions: int, turns: int, *, is_on_postgres: bool = False) -> Row | None:
     """Return the row for so many sessions at once."""
     raise_file_limit()
-    return asyncio.run(_measure(base_url, sessions, turns))
+    return asyncio.run(_measure(base_url, sessions, turns, is_on_postgres=is_on_postgres))
 
 
 def run(*, is_quick: bool) -> list[Row]:
     """Measure each number of sessions in a process of its own."""
     sizes, turns = ((1, 16, 64), 1) if is_quick else ((1, 16, 64, 250, 500), 2)
     with simulated_server(**SPEED) as server:
-        return [in_new_process(measure, server.base_url, sessions, turns) for sessions in sizes]
+        rows = [in_new_process(measure, server.base_url, sessions, turns) for sessions in sizes]
+        rows.append(in_new_process(measure, server.base_url, sizes[-1], turns, is_on_postgres=True))
+    return [row for row in rows if row]

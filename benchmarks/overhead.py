@@ -1,11 +1,17 @@
 """Calls a second through our whole stack, against a bare `AsyncOpenAI` loop that sends the same messages.
 
-The server answers without delay, so that the client is what limits the speed. Each round measures all three on one
-server; the ratios are medians over the rounds. "store off" is the same pipeline with nothing recorded.
+The server answers without delay, so that the client is what limits the speed. Each round measures all of them on one
+server, one after the other; the ratios are medians over the rounds. "store off" is the same pipeline with nothing
+recorded, "fast" is with that extra, "PostgreSQL" has the store there, where one answers (MAGNET_TEST_POSTGRES, or
+127.0.0.1:5432). Processor time is this process's own.
 """
 
 import asyncio
 import statistics
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import product
 
 from support import (
     Row,
@@ -13,6 +19,7 @@ from support import (
     collect_requests,
     in_new_process,
     plan_session,
+    postgres_store,
     run_sessions,
     scratch_folder,
     send_bare,
@@ -32,6 +39,7 @@ from magnet.runtime import open_runtime
 CONCURRENCY = 64
 SESSIONS = 64
 TARGET = 0.8
+BARE = "bare AsyncOpenAI"
 
 
 async def _run_unrecorded(studio: Studio, number: int, turns: int) -> None:
@@ -64,26 +72,53 @@ async def _time_stack(settings: Settings, turns: int) -> Stopwatch:
     return watch
 
 
+@contextmanager
+def _with_extra(*, is_fast: bool) -> Generator[None, None, None]:
+    """Have the backend use the extra `fast` inside, or do as where it is not installed."""
+    from magnet.llm import openai
+
+    installed = openai.open_session
+    openai.open_session = installed if is_fast else None
+    try:
+        yield
+    finally:
+        openai.open_session = installed
+
+
+async def _time_on_postgres(settings: Settings, turns: int) -> Stopwatch | None:
+    async with postgres_store() as store:
+        return await _time_stack(settings.model_copy(update={"store": store}), turns) if store else None
+
+
+TIMED: Mapping[str, Callable[[Settings, int], Awaitable[Stopwatch | None]]] = {
+    "store on": _time_stack,
+    "store off": _time_unrecorded,
+    "PostgreSQL": _time_on_postgres,
+}
+
+
 async def _measure(base_url: str, turns: int, rounds: int) -> dict[str, list[Stopwatch]]:
-    watches: dict[str, list[Stopwatch]] = {"bare AsyncOpenAI": [], "store on": [], "store off": []}
+    watches: dict[str, list[Stopwatch]] = {}
     with scratch_folder() as folder:
         # Collecting also warms what is imported and cached at first use.
         requests = await collect_requests(settings_for(base_url, folder, concurrency=CONCURRENCY), SESSIONS, turns)
     for _ in range(rounds):
         with stopwatch() as watch:
             await send_bare(base_url, requests, CONCURRENCY)
-        watches["bare AsyncOpenAI"].append(watch)
-        for name, time_it in (("store on", _time_stack), ("store off", _time_unrecorded)):
-            with scratch_folder() as folder:
-                watches[name].append(await time_it(settings_for(base_url, folder, concurrency=CONCURRENCY), turns))
+        watches.setdefault(BARE, []).append(watch)
+        for (name, time_it), is_fast in product(TIMED.items(), (False, True) if find_spec("aiohttp") else (False,)):
+            with scratch_folder() as folder, _with_extra(is_fast=is_fast):
+                watch = await time_it(settings_for(base_url, folder, concurrency=CONCURRENCY), turns)
+            if watch:
+                watches.setdefault(f"{name}, fast" if is_fast else name, []).append(watch)
     return watches
 
 
 def measure(base_url: str, turns: int, rounds: int) -> list[Row]:
-    """Return a row for the bare loop and for our stack with and without the store."""
+    """Return a row for the bare loop and for each form of our stack."""
     calls = SESSIONS * (8 * turns + 1)
     watches = asyncio.run(_measure(base_url, turns, rounds))
-    bare = watches["bare AsyncOpenAI"]
+    bare = watches[BARE]
     return [
         {
             "what": name,

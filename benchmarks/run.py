@@ -23,6 +23,7 @@ import latency
 import many_sessions
 import overhead
 import resume
+import servers
 import tool_calls
 from support import ROOT, Row, print_table
 
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "many_sessions": many_sessions,
     "faults": faults,
     "resume": resume,
+    "servers": servers,
     "tool_calls": tool_calls,
 }
 """Name → module with a `run(is_quick=…)` that gives the rows of its table."""

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
+import os
 import resource
+import secrets
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ParamSpec, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from magnet.config import ModelSettings, Settings, load_settings
 from magnet.intake_files import bundled_intakes
@@ -68,6 +71,34 @@ def settings_for(base_url: str, folder: Path, **llm: object) -> Settings:
     environ = {"OPENAI_BASE_URL": base_url, "MAGNET_LLM__MODEL": "simulated", "OPENAI_API_KEY": "none"}
     environ.update({f"MAGNET_LLM__{name.upper()}": str(value) for name, value in llm.items()})
     return load_settings(environ, directory=folder, store=f"sqlite:///{folder / 'magnet.db'}")
+
+
+POSTGRES = os.environ.get("MAGNET_TEST_POSTGRES") or "postgresql://postgres@127.0.0.1:5432/test"
+
+
+async def _run_sql(statement: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(POSTGRES, timeout=5)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def postgres_store() -> AsyncGenerator[str | None, None]:
+    """Give the URL of a new database on PostgreSQL, dropped at the end; None where no server answers."""
+    name = f"magnet_{secrets.token_hex(6)}"
+    try:
+        await _run_sql(f"create database {name}")
+    except (ImportError, OSError):
+        yield None
+        return
+    try:
+        yield urlsplit(POSTGRES)._replace(path=f"/{name}").geturl()
+    finally:
+        await _run_sql(f"drop database {name} with (force)")
 
 
 def plan_session(number: int, turns: int) -> SessionPlan:

@@ -46,7 +46,7 @@ _UTTERANCES = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server does with a request; a body that is text is sent as HTML, everything else as JSON."""
+    """What the server does with a request; a body of text is sent as HTML, one of bytes as it is, all else as JSON."""
 
     body: object = None
     status: int = 200
@@ -90,6 +90,7 @@ class FakeOpenAI:
     script: Script
     delay_s: float = 0.0
     calls: list[Call] = field(default_factory=list[Call])
+    stop: Callable[[], None] = lambda: None
 
     @property
     def base_url(self) -> str:
@@ -144,11 +145,16 @@ def serve_fake_openai(script: Script = speak, delay_s: float = 0.0) -> Generator
         # The socket listens already, so a client may connect before the server's loop runs.
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join()
+
+        fake.stop = stop
         try:
             yield fake
         finally:
-            server.should_exit = True
-            thread.join()
+            stop()
 
 
 def build_app(fake: FakeOpenAI) -> FastAPI:
@@ -191,6 +197,8 @@ async def _perform(answer: Answer, request: Request) -> Response:
         return Response(b"{", headers={"content-length": "100"})
     if answer.behavior == "drip":
         return StreamingResponse(_drip())
+    if isinstance(answer.body, bytes):
+        return Response(answer.body, answer.status, headers, "application/json")
     if isinstance(answer.body, str):
         return Response(answer.body, answer.status, headers, "text/html")
     return JSONResponse(answer.body, answer.status, headers)

@@ -29,7 +29,7 @@ import os, sys
 
 class Noise:
     def find_spec(self, name, path=None, target=None):
-        if name in {"magnet_tools", "mcp.server", "openai", "aiosqlite"}:
+        if name in {"magnet_tools", "mcp.server", "openai"}:
             print("noise: importing", name)
             os.write(1, b"noise: from below Python" + os.linesep.encode())
         return None
@@ -176,6 +176,6 @@ def test_stdout_carries_nothing_but_the_protocol_even_when_libraries_print(
     assert noisy_server.returncode == 0
     assert {cast(dict[str, object], json.loads(line))["jsonrpc"] for line in lines} == {"2.0"}
     said = (tmp_path / "stderr").read_text("utf-8")
-    for name in ("magnet_tools", "mcp.server", "openai", "aiosqlite"):
+    for name in ("magnet_tools", "mcp.server", "openai"):
         assert f"noise: importing {name}\n" in said
     assert "noise: from below Python" in said

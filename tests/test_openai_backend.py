@@ -1,6 +1,8 @@
 """The model edge, against a real HTTP server on loopback."""
 
 import asyncio
+import gzip
+import json
 import logging
 import socket
 from collections.abc import AsyncGenerator, Iterator
@@ -41,6 +43,7 @@ from magnet.errors import (
     SettingsError,
 )
 from magnet.llm import Address, Backend, Choice, Completion, Message, Request, Usage
+from magnet.llm import openai as edge
 from magnet.llm.openai import open_endpoint
 from magnet.llm.quirks import read_refusal
 
@@ -63,6 +66,28 @@ def server() -> Iterator[FakeOpenAI]:
     """One server for the module, since stopping one takes a while."""
     with serve_fake_openai() as fake:
         yield fake
+
+
+@pytest.fixture(params=["the SDK", "httpx2", "aiohttp"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, server: FakeOpenAI) -> str:
+    """How a test's requests are sent: the first one to a model by the SDK, further ones without it."""
+
+    @asynccontextmanager
+    async def open_used(settings: ModelSettings) -> AsyncGenerator[Backend, None]:
+        async with edge.open_endpoint(settings) as backend:
+            if settings.base_url.startswith(server.origin):
+                script, server.script = server.script, speak
+                await backend(BARE)
+                server.script = script
+                server.calls.clear()
+            yield backend
+
+    if request.param != "the SDK":
+        monkeypatch.setitem(globals(), "open_endpoint", open_used)
+    if request.param != "aiohttp":
+        # As where the extra is not installed.
+        monkeypatch.setattr(edge, "open_session", None)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -118,7 +143,6 @@ async def fail(settings: ModelSettings) -> ModelError:
     assert "'m'" in message
     assert "\n" not in message
     assert KEY not in message
-    assert caught.value.__cause__ is not None
     return caught.value
 
 
@@ -472,9 +496,9 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
 @pytest.mark.parametrize("answer", [NEVER_ANSWER, DRIP_SPACES])
 async def test_a_server_that_does_not_answer_in_time_is_unreachable(fake: FakeOpenAI, answer: Answer) -> None:
     fake.script = in_turn(answer)
-    error = await fail(configure(fake.base_url, timeout_s=0.2))
+    error = await fail(configure(fake.base_url, timeout_s=1.0))
     assert type(error) is EndpointUnreachableError
-    assert "within 0.2 s: set MAGNET_LLM__TIMEOUT_S higher" in str(error)
+    assert "within 1 s: set MAGNET_LLM__TIMEOUT_S higher" in str(error)
 
 
 async def test_a_password_in_the_address_is_not_shown(fake: FakeOpenAI) -> None:
@@ -515,6 +539,86 @@ async def test_a_wait_until_a_date_to_come_is_in_seconds(fake: FakeOpenAI) -> No
     assert isinstance(error, RateLimitedError)
     assert error.retry_after_s is not None
     assert error.retry_after_s > 365 * 24 * 3600
+
+
+# Further requests
+
+
+async def test_a_further_request_is_sent_with_all_that_the_first_was_sent_with(
+    fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-ours")
+    async with edge.open_endpoint(configure(fake.base_url)) as backend:
+        await backend(FULL)
+        await backend(FULL)
+    first, second = fake.calls
+    assert second == first
+    assert {"authorization", "openai-organization", "openai-project", "user-agent"} <= first.headers.keys()
+
+
+async def test_further_requests_to_azure_go_to_the_deployment_of_their_model(fake: FakeOpenAI) -> None:
+    async with open_endpoint(configure(fake.origin, engine="azure")) as backend:
+        for model in ("m", "other", "m", "other"):
+            await backend(replace(BARE, model=model))
+    paths = [f"/openai/deployments/{model}/chat/completions" for model in ("m", "other")]
+    assert [call.path for call in fake.calls] == paths * 2
+    assert {call.query["api-version"] for call in fake.calls} == {"2024-10-21"}
+    assert {call.headers["api-key"] for call in fake.calls} == {KEY}
+
+
+async def test_an_endpoint_that_is_gone_after_an_answer_is_unreachable() -> None:
+    with serve_fake_openai() as leaving:
+        async with edge.open_endpoint(configure(leaving.base_url)) as backend:
+            await backend(BARE)
+            leaving.stop()
+            with pytest.raises(EndpointUnreachableError, match="is the server up\\? set OPENAI_BASE_URL or") as caught:
+                await backend(BARE)
+    assert caught.value.__cause__ is not None
+
+
+async def close_after_answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request as a server does that keeps no connection and does not say so."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+    body = json.dumps(chat("Yes.").body).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()
+    writer.close()
+
+
+async def test_connections_that_the_other_side_closes_cost_no_call() -> None:
+    async with await asyncio.start_server(close_after_answering, "127.0.0.1", 0) as closing:
+        port = closing.sockets[0].getsockname()[1]
+        async with edge.open_endpoint(configure(f"http://127.0.0.1:{port}/v1")) as backend:
+            texts = [(await backend(BARE)).first.text for _ in range(6)]
+    assert texts == ["Yes."] * 6
+
+
+async def test_an_endpoint_that_moves_is_followed(fake: FakeOpenAI) -> None:
+    moved = Answer(status=307, headers={"Location": f"{fake.origin}/new/chat/completions"})
+    async with open_endpoint(configure(fake.base_url)) as backend:
+        fake.script = in_turn(moved, moved, chat("Here."))
+        # Which of the two redirections is met by a further request, and which by a first, is all the same.
+        assert (await backend(BARE)).first == Choice("Here.")
+        assert (await backend(BARE)).first == Choice("Here.")
+    assert fake.calls[-1].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_an_answer_that_is_packed_is_unpacked(fake: FakeOpenAI) -> None:
+    packed = Answer(gzip.compress(json.dumps(chat("Packed.").body).encode()), headers={"content-encoding": "gzip"})
+    assert (await ask(fake, packed)).first == Choice("Packed.")
+
+
+async def test_who_asks_the_library_to_tell_of_requests_is_told_of_each(
+    fake: FakeOpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_endpoint(configure(fake.base_url)) as backend:
+        with caplog.at_level(logging.DEBUG, "openai"):
+            await backend(BARE)
+            await backend(BARE)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("openai")]
+    assert sum(message.startswith("HTTP Response: POST 200") for message in told) == 2
 
 
 JSON = st.recursive(

@@ -189,6 +189,16 @@ async def test_one_failing_session_takes_no_other_with_it(settings: Settings, ca
 # Asking for sessions
 
 
+async def test_a_session_whose_model_is_slow_holds_no_other_back(settings: Settings) -> None:
+    slow = Scripted(hold=lambda request: request.address is not None and request.address.scope == "slow")
+    async with open_stage(settings, slow) as stage:
+        await stage.jobs.generate(plan(session_id="slow"))
+        await slow.held.wait()
+        others = await asyncio.gather(*(stage.play(plan(session_id=f"s{number}")) for number in range(20)))
+        assert [session.status for session in others] == ["finished"] * 20
+        assert (await stage.studio.store.get_session("slow")).status == "running"
+
+
 async def test_a_session_asked_for_twice_at_once_is_made_once(settings: Settings) -> None:
     scripted = Scripted()
     async with open_stage(settings, scripted) as stage:

@@ -19,9 +19,9 @@ NOISY_LIBRARY = """
 import os, sys
 
 class Noise:
-    # aiosqlite is imported while the server serves, the others before.
+    # The rehearsal engine is imported while the server serves, the others before.
     def find_spec(self, name, path=None, target=None):
-        if name in ("mcp.server.mcpserver", "magnet_tools.server", "aiosqlite"):
+        if name in ("mcp.server.mcpserver", "magnet_tools.server", "magnet.llm.rehearsal"):
             print("printed by", name)
             os.write(1, f"written by {name}\\n".encode())
 
@@ -87,7 +87,7 @@ def test_stdout_carries_nothing_but_the_protocol_even_when_a_library_prints(spok
     assert [answer["id"] for answer in spoken.answers] == [1, 2]
     assert not spoken.answers[1]["result"]["isError"]
     assert len(spoken.stdout.splitlines()) == 2
-    for name in ("mcp.server.mcpserver", "magnet_tools.server", "aiosqlite"):
+    for name in ("mcp.server.mcpserver", "magnet_tools.server", "magnet.llm.rehearsal"):
         assert f"printed by {name}" in spoken.stderr
         assert f"written by {name}" in spoken.stderr
 

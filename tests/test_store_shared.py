@@ -19,19 +19,17 @@ from fake_openai import FakeOpenAI, serve_fake_openai
 from playing import ADA, call, database_of
 from postgres import execute
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from magnet.config import Settings
 from magnet.errors import StoreError
 from magnet.store import schema
+from magnet.store.drivers import open_driver
 from magnet.store.listing import SessionFilter
 from magnet.store.store import open_store
 
 SESSIONS = 40
 CALLS = 4
 """Model calls of one session: two exchanges of a counselor and a client."""
-
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgr": "postgresql+asyncpg"}
 
 OLD_STORE = (Path(__file__).parent / "store_v1.sql").read_text("utf-8")
 
@@ -96,12 +94,12 @@ async def test_an_older_store_is_migrated_without_loss(old_store: str) -> None:
         assert await one.list_intakes() == [ADA]
         assert await one.find_calls("s") == {call(0).request.key: call(0).completion}
         assert await one.claim("s", "me", 60)
-    async with create_async_engine(make_url(old_store).set(drivername=DRIVERS[old_store[:6]])).connect() as connection:
-        differences = await connection.run_sync(
-            lambda inside: compare_metadata(MigrationContext.configure(inside), schema.metadata)
-        )
-    await connection.engine.dispose()
-    assert differences == []
+    driver = open_driver(old_store)
+    try:
+        context = MigrationContext.configure
+        assert await driver.read(lambda found: compare_metadata(context(found), schema.metadata)) == []
+    finally:
+        await driver.close()
 
 
 async def test_a_newer_store_on_postgresql_is_refused(postgres_url: str) -> None:

@@ -12,6 +12,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from magnet.llm.sending import Answer, Sent
+
 _ONE = httpx2.Limits(max_connections=1, max_keepalive_connections=1)
 
 
@@ -27,7 +29,8 @@ class Connections(httpx2.AsyncBaseTransport):
         self._all: list[httpx2.AsyncHTTPTransport] = []
 
     @cached_property
-    def _ssl_context(self) -> SSLContext:
+    def ssl_context(self) -> SSLContext:
+        """The certificates that are trusted."""
         # One for all: reading the certificates takes tens of milliseconds.
         return httpx2.create_ssl_context()
 
@@ -44,13 +47,25 @@ class Connections(httpx2.AsyncBaseTransport):
         response.stream = _LentStream(response.stream, connection, self._idle)
         return response
 
+    async def send_again(self, sent: Sent, body: bytes) -> Answer:
+        """Send a further request like one that was sent, without all that the client does around a first one.
+
+        Raises:
+            httpx2.RequestError: no whole answer came.
+        """
+        headers = [*sent.headers, ("Content-Length", str(len(body)))]
+        timeout = {"timeout": {"connect": sent.connect_timeout_s}}
+        request = httpx2.Request("POST", sent.url, headers=headers, stream=httpx2.ByteStream(body), extensions=timeout)
+        response = await self.handle_async_request(request)
+        return Answer(response.status_code, response.headers, await response.aread())
+
     async def aclose(self) -> None:
         """Close every connection."""
         for connection in self._all:
             await connection.aclose()
 
     def _open(self) -> httpx2.AsyncHTTPTransport:
-        connection = httpx2.AsyncHTTPTransport(verify=self._ssl_context, limits=_ONE)
+        connection = httpx2.AsyncHTTPTransport(verify=self.ssl_context, limits=_ONE)
         self._all.append(connection)
         return connection
 

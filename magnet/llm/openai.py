@@ -1,7 +1,7 @@
 """The backend for OpenAI-compatible and Azure OpenAI endpoints: the only module that imports their SDK.
 
-Requests go through the SDK's connection and error handling; answers are read here, since a compatible endpoint's
-body is often not quite what the SDK's types promise.
+The SDK sends the first request to each model; further ones are sent the same way without it (`sending`). Answers are
+not read by it, since a compatible endpoint's body is often not quite what its types promise.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import httpx2
 from openai import (
@@ -23,7 +23,7 @@ from openai import (
     DefaultAsyncHttpxClient,
     OpenAIError,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from magnet.config import ModelSettings
 from magnet.errors import (
@@ -39,13 +39,30 @@ from magnet.errors import (
     SettingsError,
 )
 from magnet.llm import Backend, Choice, Completion, Request, Usage
-from magnet.llm.connections import connect_directly
+from magnet.llm.answers import read_completion
+from magnet.llm.connections import Connections, connect_directly
 from magnet.llm.endpoints import ADDRESS, explain_address, read_key, show_address
-from magnet.llm.quirks import Parameter, RefusalKind, apply_quirks, find_refused, read_refusal, read_retry_after
+from magnet.llm.quirks import (
+    Parameter,
+    Refusal,
+    RefusalKind,
+    apply_quirks,
+    find_refused,
+    read_refusal,
+    read_retry_after,
+)
+from magnet.llm.sending import Answer, SendAgain, Sent, note_sent
+
+try:
+    from magnet.llm.aiohttp_connections import open_session
+except ModuleNotFoundError:
+    open_session = None
 
 _FILTERED = Completion((Choice("", "content_filter"),))
 _KEY_IS_MISSING = "none"
 _LONGEST_CONNECT_S = 20.0
+# Who has them tell of each request is told of each.
+_TELLING = ((logging.getLogger("openai"), logging.DEBUG), (logging.getLogger("httpx2"), logging.INFO))
 
 _Failure: TypeAlias = RefusalKind | Literal["keyless", "unreachable", "dropped", "not_chat"]
 _MODEL = "MAGNET_LLM__MODEL (or MAGNET_<ROLE>__MODEL, where a role names its own)"
@@ -112,38 +129,6 @@ _FAILURES: Mapping[_Failure, tuple[type[ModelError], str]] = {
 _logger = logging.getLogger(__name__)
 
 
-class _Part(BaseModel):
-    text: str | None = None
-
-
-class _Message(BaseModel):
-    content: str | list[_Part | str] | None = None
-    refusal: str | None = None
-
-
-class _Answer(BaseModel):
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _PromptDetails(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Body(BaseModel):
-    """A chat completion, as loosely as endpoints write it: `choices` alone makes it one."""
-
-    choices: list[_Answer]
-    model: str | None = None
-    usage: _Usage | None = None
-
-
 @asynccontextmanager
 async def open_endpoint(model: ModelSettings) -> AsyncGenerator[Backend, None]:
     """Open the connection to one endpoint and give the backend that speaks to it.
@@ -151,16 +136,22 @@ async def open_endpoint(model: ModelSettings) -> AsyncGenerator[Backend, None]:
     Raises:
         SettingsError: the address or the key cannot be sent in an HTTP request.
     """
-    async with _connect(model) as client:
-        yield _Endpoint(client, model).complete
+    async with AsyncExitStack() as stack:
+        connections = connect_directly(model.base_url)
+        client = await stack.enter_async_context(_connect(model, connections))
+        send_again = connections and connections.send_again
+        if connections and open_session:
+            trusted = connections.ssl_context if model.base_url.startswith("https:") else None
+            send_again = await stack.enter_async_context(open_session(trusted))
+        yield _Endpoint(client, model, send_again).complete
 
 
-def _connect(model: ModelSettings) -> AsyncOpenAI:
+def _connect(model: ModelSettings, connections: Connections | None) -> AsyncOpenAI:
     key = read_key(model)
     timeout = httpx2.Timeout(model.timeout_s, connect=min(model.timeout_s, _LONGEST_CONNECT_S))
     limits = httpx2.Limits(max_connections=model.concurrency, max_keepalive_connections=model.concurrency)
     try:
-        http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout, transport=connect_directly(model.base_url))
+        http = DefaultAsyncHttpxClient(limits=limits, timeout=timeout, transport=connections)
         if model.engine == "azure":
             return AsyncAzureOpenAI(
                 azure_endpoint=model.base_url,
@@ -179,6 +170,9 @@ def _connect(model: ModelSettings) -> AsyncOpenAI:
 class _Endpoint:
     client: AsyncOpenAI
     settings: ModelSettings
+    # None where a proxy stands between, which the SDK's client knows how to speak to.
+    send_again: SendAgain | None
+    sent: dict[str, Sent] = field(default_factory=dict[str, Sent])
     # By model, because what one model refuses another behind the same address may take.
     refused: dict[str, set[Parameter]] = field(default_factory=dict[str, set[Parameter]])
 
@@ -218,39 +212,52 @@ class _Endpoint:
         while True:
             # A call sent before another one learnt a quirk meets it too: so the table is read anew for every try.
             body = _write_body(request, self.refused.get(request.model, set()))
-            try:
-                return self._read(await self._post(body, request.model), request.model)
-            except APIStatusError as error:
-                refusal = read_refusal(error.status_code, error.body)
-                if refusal.kind == "filtered":
-                    return _FILTERED
-                parameter = find_refused(refusal, body)
-                if parameter is None:
-                    raise self._explain_status(error, request.model) from error
+            answer = await self._post(body, request.model)
+            if answer.is_success:
+                return self._read(answer, request.model)
+            refusal = read_refusal(answer.status, _read_error(answer))
+            if refusal.kind == "filtered":
+                return _FILTERED
+            parameter = find_refused(refusal, body)
+            if parameter is None:
+                raise self._explain_status(refusal, answer, request.model)
             self._learn(request.model, parameter)
 
-    async def _post(self, body: dict[str, object], model: str) -> httpx2.Response:
+    async def _post(self, body: Mapping[str, object], model: str) -> Answer:
         try:
             # The client's timeout is for each read; an endpoint that sends a byte now and then would outwit it.
             async with asyncio.timeout(self.settings.timeout_s):
-                return await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-        except APIStatusError:
-            raise
-        except (APITimeoutError, TimeoutError) as error:
+                return await self._send(body, model)
+        except APIStatusError as error:
+            return _answer_in(error.response)
+        except (APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
             raise self._explain("timeout", model) from error
-        except APIConnectionError as error:
-            failure = "unreachable" if isinstance(error.__cause__, httpx2.ConnectError) else "dropped"
-            raise self._explain(failure, model, said=str(error.__cause__ or error)) from error
+        except (APIConnectionError, httpx2.RequestError) as error:
+            cause = error.__cause__ if isinstance(error, APIConnectionError) else error
+            failure = "unreachable" if isinstance(cause, httpx2.ConnectError) else "dropped"
+            raise self._explain(failure, model, said=str(cause or error)) from error
         except OpenAIError as error:
             raise self._explain("fault", model, said=str(error)) from error
 
-    def _read(self, response: httpx2.Response, model: str) -> Completion:
+    async def _send(self, body: Mapping[str, object], model: str) -> Answer:
+        sent = self.sent.get(model)
+        if self.send_again and sent and not any(logger.isEnabledFor(level) for logger, level in _TELLING):
+            answer = await self.send_again(sent, _encode(body))
+            if not answer.is_redirection:
+                return answer
+            # The SDK's client knows what it may follow, and what of the headers goes along.
+            self.sent.pop(model, None)
+        response = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        if noted := note_sent(response):
+            self.sent[model] = noted
+        return _answer_in(response)
+
+    def _read(self, answer: Answer, model: str) -> Completion:
         try:
-            body = _Body.model_validate_json(response.content)
+            return read_completion(answer.content)
         except ValidationError as error:
-            said = read_refusal(response.status_code, _decode(response)).message
+            said = read_refusal(answer.status, _decode(answer)).message
             raise self._explain("not_chat", model, said=said) from error
-        return Completion(tuple(map(_read_choice, body.choices)), _read_usage(body.usage), body.model or "")
 
     def _learn(self, model: str, parameter: Parameter) -> None:
         refused = self.refused.setdefault(model, set())
@@ -263,13 +270,12 @@ class _Endpoint:
         """The address, fit to be shown."""
         return show_address(self.settings.base_url)
 
-    def _explain_status(self, error: APIStatusError, model: str) -> ModelError:
-        refusal = read_refusal(error.status_code, error.body)
+    def _explain_status(self, refusal: Refusal, answer: Answer, model: str) -> ModelError:
         failure: _Failure = refusal.kind
         if failure == "key" and self.settings.api_key.get_secret_value() == _KEY_IS_MISSING:
             failure = "keyless"
         explained = self._explain(failure, model, said=refusal.message, status=refusal.status)
-        explained.retry_after_s = read_retry_after(error.response.headers)
+        explained.retry_after_s = read_retry_after(answer.headers)
         return explained
 
     def _explain(self, failure: _Failure, model: str, said: str = "", status: int = 0) -> ModelError:
@@ -305,32 +311,24 @@ def _write_schema(schema: str) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": json.loads(schema)}}
 
 
-def _read_choice(answer: _Answer) -> Choice:
-    message = answer.message or _Message()
-    content = message.content
-    if isinstance(content, list):
-        content = "".join(part if isinstance(part, str) else part.text or "" for part in content)
-    return Choice(_drop_reasoning(content or message.refusal or ""), answer.finish_reason or "stop")
+def _encode(body: Mapping[str, object]) -> bytes:
+    """Return the body as the SDK writes it."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _drop_reasoning(text: str) -> str:
-    """Return the answer without the reasoning before it; a chat template may have taken the opening tag."""
-    before, end, answer = text.partition("</think>")
-    begins = before.lstrip().startswith("<think>")
-    if end and (begins or "<think>" not in before):
-        return answer.lstrip()
-    return "" if begins else text
+def _answer_in(response: httpx2.Response) -> Answer:
+    return Answer(response.status_code, response.headers, response.content)
 
 
-def _read_usage(usage: _Usage | None) -> Usage:
-    if usage is None:
-        return Usage()
-    details = usage.prompt_tokens_details
-    return Usage(usage.prompt_tokens or 0, details.cached_tokens or 0 if details else 0, usage.completion_tokens or 0)
+def _read_error(answer: Answer) -> object:
+    """Return what an error says, out of the envelope that most endpoints put it in."""
+    body = _decode(answer)
+    return cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else body
 
 
-def _decode(response: httpx2.Response) -> object:
+def _decode(answer: Answer) -> object:
+    text = answer.content.decode(errors="replace").strip()
     try:
-        return response.json()
+        return json.loads(text)
     except ValueError:
-        return response.text
+        return text

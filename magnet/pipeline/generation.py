@@ -217,7 +217,7 @@ class Jobs:
                 await self._let_go(session_id)
                 return
             known = await self._studio.store.find_calls(session.scope)
-            await run_session(self._studio, session_id, known)
+            await run_session(self._studio, session, known)
         except asyncio.CancelledError:
             await self._let_go(session_id)
             raise

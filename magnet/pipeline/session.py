@@ -44,8 +44,8 @@ async def write_message(
     return StoredMessage(position, Role.CLIENT, answer.value.text, flags=flags), answer.value.has_end_marker
 
 
-async def run_session(studio: Studio, session_id: str, known: Mapping[str, Completion]) -> None:
-    """Write a session to its end, message by message, each kept as it is written.
+async def run_session(studio: Studio, session: SessionRecord, known: Mapping[str, Completion]) -> None:
+    """Write a session from where it stands to its end, message by message, each kept as it is written.
 
     `known` are its finished calls: they are replayed, so a session that was cut off goes on at the first call
     that is missing.
@@ -54,13 +54,12 @@ async def run_session(studio: Studio, session_id: str, known: Mapping[str, Compl
         ModelError: a model gave no answer; what was written is kept.
         StoreError: the store failed.
     """
-    session = await studio.store.get_session(session_id)
     team = studio.team_for(session, known)
     session = await plan_session(studio, session, team)
     ending = find_ending(session, count_exchanges(session.utterances), has_end_marker=False)
     if ending is not None:
         # It was stopped after its last message, and taken up again.
-        await studio.store.set_ended(session_id, "finished", ending)
+        await studio.store.set_ended(session.id, "finished", ending)
     while ending is None:
         message, has_end_marker = await write_message(studio, session, team)
         said = UtteranceRecord(role=message.role, text=message.text)
@@ -68,7 +67,7 @@ async def run_session(studio: Studio, session_id: str, known: Mapping[str, Compl
         if message.role is Role.CLIENT:
             ending = find_ending(session, count_exchanges(session.utterances), has_end_marker=has_end_marker)
         if ending is None:
-            await studio.store.append_message(session_id, message)
+            await studio.store.append_message(session.id, message)
         else:
             # The end is kept with the message that brought it, so that no crash can part them.
-            await studio.store.append_last_message(session_id, message, ending)
+            await studio.store.append_last_message(session.id, message, ending)

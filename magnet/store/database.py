@@ -4,44 +4,25 @@ import asyncio
 import errno
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Insert, Table, event
+from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from magnet.errors import StoreError
-from magnet.store.versions import prepare_schema
+from magnet.store.drivers import Driver, Work, hide_password, is_file, open_driver, parse_url
+from magnet.store.versions import bring_up_to_date, is_up_to_date
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
-"""Statements to run inside one transaction."""
-
-_DRIVERS: Mapping[str, str] = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-}
-_POSTGRES_OPTIONS: Mapping[str, object] = {
-    # Writes wait in groups and reads are short, so few connections serve hundreds of sessions: who finds all of them
-    # busy waits for one. Ten servers stay within PostgreSQL's usual hundred.
-    "pool_size": 8,
-    "max_overflow": 0,
-    "pool_timeout": 120,
-    # A database that was restarted meanwhile is connected to again.
-    "pool_pre_ping": True,
-    "connect_args": {"timeout": 10, "server_settings": {"application_name": "magnet"}},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +52,8 @@ class Database:
     def __init__(self, url: str) -> None:
         """Remember where it is; nothing is opened yet."""
         self.url = url
-        self._engine: AsyncEngine | None = None
+        self._driver: Driver | None = None
         self._opening = asyncio.Lock()
-        # SQLite takes one writer at a time and has the others poll, asleep for up to 0.1 s; a queue is faster.
-        self._writing = asyncio.Lock() if url.startswith("sqlite") else nullcontext()
         self._waiting: list[_Write] = []
         self._has_waiting = asyncio.Event()
         self._is_closing = False
@@ -83,8 +62,8 @@ class Database:
     def is_absent(self) -> bool:
         """Whether this is a SQLite file that nothing has made yet; looking into one would make it."""
         parsed = make_url(self.url)
-        is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-        return self._engine is None and is_file and not Path(str(parsed.database)).exists()
+        is_in_file = parsed.get_backend_name() == "sqlite" and is_file(parsed)
+        return self._driver is None and is_in_file and not Path(str(parsed.database)).exists()
 
     async def read(self, work: Work[T]) -> T:
         """Return what the statements give.
@@ -93,9 +72,7 @@ class Database:
             StoreError: the database cannot be opened or read.
         """
         with self._told():
-            engine = await self._open()
-            async with engine.connect() as connection:
-                return await work(connection)
+            return await (await self._open()).read(work)
 
     async def write(self, work: Work[T]) -> T:
         """Run the statements in one transaction of their own and commit it.
@@ -104,9 +81,7 @@ class Database:
             StoreError: the database cannot be opened or written; nothing of this transaction is kept.
         """
         with self._told():
-            engine = await self._open()
-            async with self._writing, engine.begin() as connection:
-                return await work(connection)
+            return await (await self._open()).write(work)
 
     async def append(self, statement: Insert, row: Mapping[str, object]) -> None:
         """Insert one row and return when it is committed; rows that wait at the same time share a transaction.
@@ -154,23 +129,24 @@ class Database:
         self._is_closing = True
         self._has_waiting.set()
 
-    async def dispose(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
-        if self._engine is not None:
-            await self._engine.dispose()
+        if self._driver is not None:
+            await self._driver.close()
 
-    async def _open(self) -> AsyncEngine:
-        if self._engine is None:
+    async def _open(self) -> Driver:
+        if self._driver is None:
             async with self._opening:
-                if self._engine is None:
-                    engine = _create_engine(self.url)
+                if self._driver is None:
+                    driver = open_driver(self.url)
                     try:
-                        await prepare_schema(engine)
+                        if not await driver.read(is_up_to_date):
+                            await driver.write(bring_up_to_date)
                     except BaseException:
-                        await engine.dispose()
+                        await driver.close()
                         raise
-                    self._engine = engine
-        return self._engine
+                    self._driver = driver
+        return self._driver
 
     def _told(self) -> "_ToldAsStoreError":
         return _ToldAsStoreError(self.url)
@@ -193,7 +169,7 @@ async def open_database(url: str) -> AsyncGenerator[Database, None]:
     Raises:
         StoreError: the URL is not one of a database we know.
     """
-    _parse_url(url)
+    parse_url(url)
     database = Database(url)
     try:
         async with asyncio.TaskGroup() as group:
@@ -203,50 +179,12 @@ async def open_database(url: str) -> AsyncGenerator[Database, None]:
             finally:
                 database.stop_committing()
     finally:
-        await database.dispose()
+        await database.close()
 
 
-async def _insert_all(
-    connection: AsyncConnection, by_statement: Mapping[Insert, Sequence[Mapping[str, object]]]
-) -> None:
+def _insert_all(connection: Connection, by_statement: Mapping[Insert, Sequence[Mapping[str, object]]]) -> None:
     for statement, rows in by_statement.items():
-        await connection.execute(statement, [dict(row) for row in rows])
-
-
-def _parse_url(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        # The text is not repeated: what is no URL may still hold a password.
-        raise StoreError("the store is not a database URL; write sqlite:///path/to/file.db") from error
-    backend = parsed.get_backend_name()
-    if backend not in _DRIVERS:
-        raise StoreError(f"the store {_hide_password(url)} is of an unknown kind; use sqlite:///… or postgresql://…")
-    return parsed.set(drivername=_DRIVERS[backend])
-
-
-def _create_engine(url: str) -> AsyncEngine:
-    parsed = _parse_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite and parsed.database and parsed.database != ":memory:" and "uri" not in parsed.query:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        # aiosqlite leaves a thread behind when it cannot open a file, and that thread's traceback on stderr.
-        sqlite3.connect(parsed.database).close()
-    try:
-        engine = create_async_engine(parsed, **({} if is_sqlite else _POSTGRES_OPTIONS))
-    except ModuleNotFoundError as error:
-        raise StoreError("a PostgreSQL store needs asyncpg: pip install 'magnet-server[postgres]'") from error
-    if is_sqlite:
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    # WAL lets readers go on beside the one writer, and a killed process leaves a whole database behind.
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+        connection.execute(statement, rows)
 
 
 class _ToldAsStoreError:
@@ -264,12 +202,8 @@ class _ToldAsStoreError:
         # What asyncpg raises while it connects comes as it is; importing it to name the type would cost everyone.
         if isinstance(error, Exception) and (known or type(error).__module__.startswith("asyncpg.")):
             raise StoreError(
-                f"cannot use the store {_hide_password(self._url)}: {_explain(error, self._url)}"
+                f"cannot use the store {hide_password(self._url)}: {_explain(error, self._url)}"
             ) from error
-
-
-def _hide_password(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def _is_about_a_row(error: BaseException | None) -> bool:

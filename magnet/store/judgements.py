@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Insert, Row, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Insert, Row, select
 
 from magnet.concurrency import settle, unwrap
 from magnet.llm import Usage
@@ -82,12 +81,12 @@ class Judgements:
         wanted = list(subjects)
         table = schema.judgements
 
-        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
+        def work(connection: Connection) -> Sequence[Row[Any]]:
             rows: list[Row[Any]] = []
             # One statement takes about 32,000 parameters at most.
             for start in range(0, len(wanted), SUBJECTS_AT_ONCE):
                 some = table.c.subject.in_(wanted[start : start + SUBJECTS_AT_ONCE])
-                rows.extend((await connection.execute(select(table).where(some))).all())
+                rows.extend(connection.execute(select(table).where(some)).all())
             return rows
 
         found = [_from_row(row) for row in await self._database.read(work)]

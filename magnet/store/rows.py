@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func
+from sqlalchemy import ColumnElement, Connection, Row, String, bindparam, func, select
 
 from magnet.agents import ModelRole, Technique
 from magnet.dialogue import Role
@@ -135,7 +135,7 @@ def session_row(new: NewSession) -> dict[str, object]:
     }
 
 
-def usage_columns() -> Sequence[ColumnElement[Any]]:
+def _usage_columns() -> Sequence[ColumnElement[Any]]:
     """Return the sums that make up a session's usage."""
     calls = schema.calls.c
     return (
@@ -147,7 +147,24 @@ def usage_columns() -> Sequence[ColumnElement[Any]]:
     )
 
 
-def record_from_rows(session: Row[Any], messages: Sequence[Row[Any]], usage: Row[Any]) -> SessionRecord:
+# Written once, because a statement costs more to write than to run.
+_ID = bindparam("session_id", type_=String())
+_SESSION = select(schema.sessions).where(schema.sessions.c.id == _ID)
+_MESSAGES = select(schema.messages).where(schema.messages.c.session_id == _ID).order_by(schema.messages.c.position)
+_USAGE = select(*_usage_columns()).where(schema.calls.c.session_id == _ID)
+
+
+def read_record(connection: Connection, session_id: str) -> SessionRecord | None:
+    """Return a session as it stands, or None where there is none of this id."""
+    values = {"session_id": session_id}
+    session = connection.execute(_SESSION, values).first()
+    if session is None:
+        return None
+    messages = connection.execute(_MESSAGES, values).all()
+    return _record_from_rows(session, messages, connection.execute(_USAGE, values).one())
+
+
+def _record_from_rows(session: Row[Any], messages: Sequence[Row[Any]], usage: Row[Any]) -> SessionRecord:
     """Return the record of a session from its row, its messages in order, and the sums over its calls."""
     columns = session._mapping  # pyright: ignore[reportPrivateUsage] SQLAlchemy's public name for the mapping view
     names = SessionRecord.model_fields.keys() & columns.keys()

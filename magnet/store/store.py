@@ -5,10 +5,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, CursorResult, Insert, Row, Select, Update, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Insert, Row, Select, Update, delete, func, or_, select, update
 
 from magnet.dialogue import Role
 from magnet.errors import SessionNotFoundError, SessionRequestError
@@ -25,10 +24,9 @@ from magnet.store.rows import (
     StoredCall,
     StoredMessage,
     completion_from_row,
-    record_from_rows,
+    read_record,
     session_row,
     summary_from_row,
-    usage_columns,
 )
 
 
@@ -69,8 +67,8 @@ class Store:
             index_elements=["id"], set_={"digest": statement.excluded.digest, "body": statement.excluded.body}
         )
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(upsert, rows)
+        def work(connection: Connection) -> None:
+            connection.execute(upsert, rows)
 
         await self._database.write(work)
 
@@ -95,14 +93,13 @@ class Store:
         Raises:
             SessionRequestError: a session has this id already.
         """
-        rows = [message.row(new.id) for message in messages]
+        row, rows = session_row(new), [message.row(new.id) for message in messages]
         statement = self._insert(schema.sessions).on_conflict_do_nothing()
 
-        async def work(connection: AsyncConnection) -> None:
-            result = cast("CursorResult[Any]", await connection.execute(statement, session_row(new)))
-            if result.rowcount == 0:
+        def work(connection: Connection) -> None:
+            if connection.execute(statement, row).rowcount == 0:
                 raise SessionRequestError(f"a session {new.id!r} exists already; choose another session_id")
-            await connection.execute(self._insert_message, rows)
+            connection.execute(self._insert_message, rows)
 
         await self._database.write(work)
         self.changes.tell(new.id, len(rows))
@@ -120,19 +117,7 @@ class Store:
 
     async def find_session(self, session_id: str) -> SessionRecord | None:
         """Return a session as it stands, or None."""
-        sessions, messages = schema.sessions, schema.messages
-
-        async def work(connection: AsyncConnection) -> SessionRecord | None:
-            session = (await connection.execute(select(sessions).where(sessions.c.id == session_id))).first()
-            if session is None:
-                return None
-            ordered = select(messages).where(messages.c.session_id == session_id).order_by(messages.c.position)
-            usage = select(*usage_columns()).where(schema.calls.c.session_id == session_id)
-            return record_from_rows(
-                session, (await connection.execute(ordered)).all(), (await connection.execute(usage)).one()
-            )
-
-        return await self._database.read(work)
+        return await self._database.read(lambda connection: read_record(connection, session_id))
 
     async def list_sessions(self, wanted: SessionFilter) -> list[SessionSummary]:
         """Return sessions by id, a page at a time."""
@@ -163,9 +148,9 @@ class Store:
     async def append_last_message(self, session_id: str, message: StoredMessage, ended_by: Ending) -> None:
         """Add the message that ends a generated session, and end it, in one transaction."""
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(self._insert_message_once, message.row(session_id))
-            await connection.execute(_end(session_id, "finished", ended_by))
+        def work(connection: Connection) -> None:
+            connection.execute(self._insert_message_once, message.row(session_id))
+            connection.execute(_end(session_id, "finished", ended_by))
 
         await self._database.write(work)
         self.changes.tell(session_id, message.position + 1)
@@ -179,16 +164,15 @@ class Store:
         # Held until the commit, so that on PostgreSQL nobody ends the session in between.
         status = select(schema.sessions.c.status).where(schema.sessions.c.id == session_id).with_for_update()
 
-        async def work(connection: AsyncConnection) -> None:
+        def work(connection: Connection) -> None:
             # Writing comes first, because only then does SQLite keep others from getting in between.
-            insertion = connection.execute(self._insert_message_once, message.row(session_id))
-            inserted = cast("CursorResult[Any]", await insertion).rowcount
-            if (await connection.execute(status)).scalar() != "running":
+            inserted = connection.execute(self._insert_message_once, message.row(session_id)).rowcount
+            if connection.execute(status).scalar() != "running":
                 raise SessionRequestError(f"the session {session_id!r} has ended; branch_session goes on from it")
             if not inserted:
                 raise SessionRequestError("another turn was added meanwhile; get_session shows the dialogue")
             if ended_by:
-                await connection.execute(_end(session_id, "finished", ended_by))
+                connection.execute(_end(session_id, "finished", ended_by))
 
         await self._database.write(work)
         self.changes.tell(session_id, message.position + 1)
@@ -199,8 +183,8 @@ class Store:
         """Mark a session as ended, and let go of it."""
         statement = _end(session_id, status, ended_by, error)
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(statement)
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
 
         await self._database.write(work)
         self.changes.tell(session_id)
@@ -211,10 +195,10 @@ class Store:
         fresh = {name: value for name, value in session_row(new).items() if name not in ("id", "owner", "owner_until")}
         rows = [message.row(session_id) for message in opening]
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(delete(schema.messages).where(schema.messages.c.session_id == session_id))
-            await connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(fresh))
-            await connection.execute(self._insert_message, rows)
+        def work(connection: Connection) -> None:
+            connection.execute(delete(schema.messages).where(schema.messages.c.session_id == session_id))
+            connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(fresh))
+            connection.execute(self._insert_message, rows)
 
         await self._database.write(work)
         self.changes.tell(session_id, len(rows))
@@ -253,9 +237,9 @@ class Store:
         held = (sessions.c.owner == owner) & (sessions.c.status == "running")
         statement = update(sessions).where(held).values(owner_until=time.time() + seconds)
 
-        async def work(connection: AsyncConnection) -> frozenset[str]:
-            await connection.execute(statement)
-            return frozenset((await connection.execute(select(sessions.c.id).where(held))).scalars())
+        def work(connection: Connection) -> frozenset[str]:
+            connection.execute(statement)
+            return frozenset(connection.execute(select(sessions.c.id).where(held)).scalars())
 
         return await self._database.write(work)
 
@@ -295,8 +279,8 @@ class Store:
     # Inside
 
     async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            return (await connection.execute(query)).all()
+        def work(connection: Connection) -> Sequence[Row[Any]]:
+            return connection.execute(query).all()
 
         return await self._database.read(work)
 
@@ -307,8 +291,8 @@ class Store:
         if only_if is not None:
             statement = statement.where(only_if)
 
-        async def work(connection: AsyncConnection) -> int:
-            return cast("CursorResult[Any]", await connection.execute(statement)).rowcount
+        def work(connection: Connection) -> int:
+            return connection.execute(statement).rowcount
 
         return await self._database.write(work)
 

@@ -2,7 +2,6 @@
 
 from sqlalchemy import Connection, inspect, select, text, update
 from sqlalchemy import insert as insert_into
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from magnet.errors import StoreError
 from magnet.store import schema
@@ -11,21 +10,23 @@ LOCK_KEY = 0x6D61676E
 """PostgreSQL's advisory lock under which one server at a time makes or migrates a schema."""
 
 
-async def prepare_schema(engine: AsyncEngine) -> None:
-    """Bring the database to this version's schema; several processes may open one new store at the same time.
+def is_up_to_date(connection: Connection) -> bool:
+    """Tell whether the database has this version's schema.
 
     Raises:
         StoreError: the database is another program's, or of a newer schema.
     """
-    async with engine.connect() as connection:
-        if await connection.run_sync(_find_version) == schema.SCHEMA_VERSION:
-            return
-    async with engine.begin() as connection:
-        await connection.run_sync(_bring_up_to_date)
+    return _find_version(connection) == schema.SCHEMA_VERSION
 
 
-def _bring_up_to_date(connection: Connection) -> None:
-    """Make or migrate the tables in one transaction, so that a failure leaves the store as it was."""
+def bring_up_to_date(connection: Connection) -> None:
+    """Make or migrate the tables in one transaction, so that a failure leaves the store as it was.
+
+    Several processes may open one new store at the same time.
+
+    Raises:
+        StoreError: the database is another program's, or of a newer schema.
+    """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:

@@ -1,0 +1,61 @@
+"""`magnet-batch --servers N`: calls a second with one and with two server processes, of the whole command.
+
+"at once" is an endpoint that answers without delay, so that the processor is what limits the speed; "0.5 s" one that
+takes so long for each call and sets no limit, so that waiting does. Timed is from the first answer to the last. Two
+servers can be twice as fast only where two cores are free for them, beside those of the client and the endpoint.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from subprocess import DEVNULL
+
+from support import ROOT, Endpoint, Row, scratch_folder, simulated_server
+
+SESSIONS = 78
+DELAYS = {"at once": 0.0, "0.5 s": 0.5}
+
+
+def _time_batch(server: Endpoint, servers: int, turns: int) -> float:
+    """Return the calls a second of one run of the command."""
+    calls = SESSIONS * (8 * turns + 1)
+    environ = {**os.environ, "OPENAI_BASE_URL": server.base_url, "MAGNET_LLM__MODEL": "simulated"}
+    # Each server keeps to a limit of its own, which would else be what two of them double.
+    environ.update({"OPENAI_API_KEY": "none", "MAGNET_LLM__CONCURRENCY": "512"})
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(str(ROOT / name) for name in ("server", "tools", "clients"))])
+    server.reset()
+    with scratch_folder() as folder:
+        options = ["--turns", turns, "--min-turns", turns, "--concurrency", SESSIONS, "--servers", servers]
+        command = [sys.executable, "-m", "magnet_clients.batch.main", "bundled", "-o", folder / "out", *options]
+        with subprocess.Popen([str(part) for part in command], env=environ, stdout=DEVNULL, stderr=DEVNULL) as batch:
+            began = None
+            while (answered := server.ask("/stats")["answered"]) < calls:
+                if batch.poll() is not None:
+                    raise SystemExit(f"magnet-batch ended with {answered} of {calls} calls")
+                began = began or (time.perf_counter() if answered else None)
+                time.sleep(0.02)
+            seconds = time.perf_counter() - (began or 0.0)
+    return calls / seconds
+
+
+def run(*, is_quick: bool) -> list[Row]:
+    """Measure one and two servers in turn, and take the median of the rounds."""
+    turns, rounds = (1, 1) if is_quick else (4, 3)
+    rows: list[Row] = []
+    for name, delay_s in DELAYS.items():
+        speeds: dict[int, list[float]] = {1: [], 2: []}
+        with simulated_server(first_token=delay_s) as server:
+            for servers in [1, 2] * rounds:
+                speeds[servers].append(_time_batch(server, servers, turns))
+        one, two = (statistics.median(speeds[servers]) for servers in (1, 2))
+        rows.append(
+            {
+                "endpoint": name,
+                "calls/s, 1 server": round(one),
+                "calls/s, 2 servers": round(two),
+                "ratio": round(two / one, 2),
+            }
+        )
+    return rows
