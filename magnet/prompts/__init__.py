@@ -41,6 +41,23 @@ class Prompt:
             raise PromptError(f"the prompt {self.name!r} has no placeholder {{{unknown[0]}}}")
         return tuple(Message(role, _fill(parts, values)) for role, parts in self._parts)
 
+    def with_values(self, name: str, values: Mapping[str, str]) -> "Prompt":
+        """Return a prompt of this name in whose wording some of the placeholders are replaced for good.
+
+        Raises:
+            PromptError: a value has no variable.
+        """
+        if unknown := [variable for variable in values if variable not in self.variables]:
+            raise PromptError(f"the prompt {self.name!r} has no placeholder {{{unknown[0]}}}")
+        left = tuple(variable for variable in self.variables if variable not in values)
+        written = {variable: value.replace("{", "{{").replace("}", "}}") for variable, value in values.items()}
+
+        def replace(match: re.Match[str]) -> str:
+            return written.get(match[1] or "", match[0])
+
+        templates: Templates = tuple((role, _PLACEHOLDER.sub(replace, template)) for role, template in self.templates)
+        return Prompt(name, self.version, self.source, left, templates)
+
     @cached_property
     def _parts(self) -> tuple[tuple[ChatRole, tuple[tuple[str, str], ...]], ...]:
         return tuple((role, _split(template)) for role, template in self.templates)
