@@ -44,7 +44,7 @@ def measure(base_url: str, sessions: int, turns: int) -> list[Row]:
     of_default = 0.0
     for layout, each in written.items():
         usages = [session.usage for session in each]
-        uncached = _mean(usages, "prompt_tokens") - _mean(usages, "cached_prompt_tokens")
+        uncached = _mean(usages, "uncached_prompt_tokens")
         of_default = of_default or uncached
         rows.append(
             {
