@@ -64,11 +64,11 @@ def _mean(usages: list[UsageRecord], name: str) -> float:
 
 
 def run(*, is_quick: bool) -> list[Row]:
-    """Measure short sessions and ones of the paper's length."""
+    """Measure sessions of four exchanges, of the ten before which no client may end one, and of the paper's twenty."""
     rows: list[Row] = []
     for cache, options in CACHES.items():
         with simulated_server(published_lengths=True, **options) as server:
-            for turns in (4,) if is_quick else (4, 20):
-                sessions = 2 if is_quick else 6
+            for turns in (4,) if is_quick else (4, 10, 20):
+                sessions = 3 if is_quick else 12
                 rows += [{"cache": cache, **row} for row in in_new_process(measure, server.base_url, sessions, turns)]
     return rows

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from simulated_phrases import CLIENT, COUNSELOR, PLANS, TECHNIQUES
 
@@ -47,13 +48,14 @@ PUBLISHED = Lengths(counselor=(118, 32), client=(113, 37), plan=(577, 0))
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer with its token counts, and the blocks of its prompt."""
+    """One answer with its token counts, and the blocks of its prompt and of both together."""
 
     text: str
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
-    blocks: Sequence[int]
+    prompt_blocks: Sequence[int]
+    all_blocks: Sequence[int]
 
 
 class PrefixCache:
@@ -68,19 +70,9 @@ class PrefixCache:
         """Forget every block."""
         self._blocks.clear()
 
-    def look_up(self, tokens: Sequence[str]) -> tuple[int, list[int]]:
-        """Return how many of the first tokens are cached, and every full block of them.
-
-        A prompt's last token is always computed.
-        """
-        blocks: list[int] = []
-        cached, chained, hits = 0, 0, True
-        for start in range(0, len(tokens) - BLOCK_TOKENS, BLOCK_TOKENS):
-            chained = hash((chained, tokens[start : start + BLOCK_TOKENS]))
-            hits = hits and chained in self._blocks
-            cached += BLOCK_TOKENS if hits else 0
-            blocks.append(chained)
-        return cached, blocks
+    def count_cached(self, blocks: Sequence[int]) -> int:
+        """Return how many tokens of a prompt of these blocks are cached."""
+        return BLOCK_TOKENS * sum(1 for _ in takewhile(self._blocks.__contains__, blocks))
 
     def keep(self, blocks: Sequence[int]) -> None:
         """Cache these blocks; they were used last."""
@@ -109,11 +101,14 @@ class SimulatedModel:
         """Return the answer to a chat of (role, text) pairs."""
         # A role opens each message with a token of its own, as chat templates do.
         tokens = tuple(token for role, text in messages for token in (role, *_cut(text)))
-        cached, blocks = self.cache.look_up(tokens)
+        blocks = _chain(tokens, ())
         system, last = messages[0][1], messages[-1][1]
         decides = f"{system[:200]}/{last}" if sampling_seed is None else sampling_seed
         text = self._write(system, random.Random(zlib.crc32(f"{self._seed}/{decides}".encode())))
-        return Reply(text, len(tokens), cached, len(_cut(text)), blocks)
+        said = _cut(text)
+        # Where the answer comes back as the model's own message, its blocks are known.
+        all_blocks = _chain((*tokens, "assistant", *said), blocks)
+        return Reply(text, len(tokens), self.cache.count_cached(blocks), len(said), blocks, all_blocks)
 
     def _write(self, system: str, draw: random.Random) -> str:
         """Return what the agent with this system prompt would say."""
@@ -126,6 +121,14 @@ class SimulatedModel:
         if not length[0]:
             return " ".join(draw.sample(lines, draw.choice((2, 3))))
         return _extend(draw.choice(lines), lines, length, draw)
+
+
+def _chain(tokens: Sequence[str], known: Sequence[int]) -> Sequence[int]:
+    """Return the full blocks of some tokens, of which the first are known; the last token is always computed."""
+    blocks = list(known)
+    for start in range(len(blocks) * BLOCK_TOKENS, len(tokens) - BLOCK_TOKENS, BLOCK_TOKENS):
+        blocks.append(hash((blocks[-1] if blocks else 0, tokens[start : start + BLOCK_TOKENS])))
+    return blocks
 
 
 @lru_cache(maxsize=4096)

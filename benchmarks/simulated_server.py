@@ -5,7 +5,8 @@
 prints its base_url and serves until it is stopped. A request takes the first-token time + uncached prompt tokens /
 prompt rate + output tokens / output rate once it has one of the slots, and waits for a slot until then. Faults are
 drawn when a request arrives, before it costs anything. A block of a prompt counts as cached from the moment that its
-request is scheduled, as in vLLM; with --cache-computed, once it has been computed.
+request is scheduled, as in vLLM; with --cache-computed, once it has been computed. An answer's blocks are cached at its
+end.
 
     POST …/chat/completions     the answer, with usage and cached tokens; no streaming, one choice
     GET  …/models               the one model
@@ -129,9 +130,9 @@ class Server:
             reply = replace(reply, output_tokens=billed)
         uncached = reply.prompt_tokens - reply.cached_tokens
         if service.caches_when_computed and (computed_s := service.speed.seconds(uncached, 0)):
-            loop.call_later(computed_s, self._model.cache.keep, reply.blocks)
+            loop.call_later(computed_s, self._model.cache.keep, reply.prompt_blocks)
         else:
-            self._model.cache.keep(reply.blocks)
+            self._model.cache.keep(reply.prompt_blocks)
         if seconds := service.speed.seconds(uncached, reply.output_tokens):
             loop.call_later(seconds, self._end, connection, reply)
         else:
@@ -139,15 +140,17 @@ class Server:
 
     def _end(self, connection: "Connection", reply: Reply | None) -> None:
         """Send what was answered, and give the slot to the request that has waited longest."""
-        if reply is not None and not connection.is_lost:
+        if reply is not None:
+            self._model.cache.keep(reply.all_blocks)
+        if connection.is_lost:
+            self.stats.abandoned += 1
+        elif reply is not None:
             stats = self.stats
             stats.answered += 1
             stats.prompt_tokens += reply.prompt_tokens
             stats.cached_tokens += reply.cached_tokens
             stats.output_tokens += reply.output_tokens
             connection.send(200, _completion(stats.answered, reply))
-        elif connection.is_lost:
-            self.stats.abandoned += 1
         if self._waiting:
             # From the loop, because a run of requests without service time would else recurse.
             asyncio.get_running_loop().call_soon(self._waiting.popleft())

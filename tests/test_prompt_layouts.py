@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from batch_command import run_batch, session_ids
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp_support import SPECIALISTS, call, connect, start
-from playing import open_stage, plan, play
+from playing import ADA, open_stage, plan, play
 from scripted import Scripted
 from test_simulated_server import simulated_server
 
@@ -14,6 +16,7 @@ import magnet.prompts
 from magnet.agents import Technique
 from magnet.cli.main import main
 from magnet.config import Settings, load_settings
+from magnet.dialogue import Role, Utterance, render
 from magnet.errors import PromptError, SessionRequestError
 from magnet.llm import Request
 from magnet.pipeline.variants import METHODS, check_method
@@ -63,8 +66,33 @@ async def test_every_agent_sees_what_it_sees_in_the_default_layout(settings: Set
     written = [await play(settings, default, plan(turns=2)), await play(shared_store(shared), laid_out, plan(turns=2))]
     assert written[0].dialogue == written[1].dialogue
     assert [(r.agent, r.values) for r in laid_out.requests] == [(r.agent, r.values) for r in default.requests]
-    others = {"planner", "technique_selector", "composer", "client"}
+    others = {"planner", "technique_selector", "composer"}
     assert list(map(texts, find(laid_out, others))) == list(map(texts, find(default, others)))
+
+
+async def test_the_clients_own_turns_are_the_models_messages_and_grow_at_the_end(shared: Settings) -> None:
+    scripted = Scripted()
+    session = await play(shared, scripted, plan(turns=2))
+    first, second = (request.messages for request in scripted.asked("client"))
+    said = [utterance.text for utterance in session.dialogue]
+    roles = ("user", "assistant", "user", "assistant", "user")
+    assert [(message.role, message.content) for message in second[1:]] == list(zip(roles, said[:5], strict=True))
+    assert second[: len(first)] == first
+    assert first[0].role == "system"
+    assert all(text in first[0].content for text in (ADA.form_text, "positive: Ada answers {openly}."))
+
+
+@given(st.lists(st.text(), min_size=1, max_size=6))
+def test_each_utterance_of_a_dialogue_is_one_message_whatever_it_says(said: list[str]) -> None:
+    roles = [Role.CLIENT, Role.COUNSELOR]
+    dialogue = tuple(Utterance(roles[place % 2], f"x{text}".replace("\n", " ")) for place, text in enumerate(said))
+    messages = (
+        built_in_pack()
+        .get("client_in_turns")
+        .fill({"intake_form": "form", "attitude": "attitude", "dialogue": render(dialogue)})[1:]
+    )
+    assert [message.content for message in messages] == [utterance.text for utterance in dialogue]
+    assert [message.role for message in reversed(messages)] == (["user", "assistant"] * 3)[: len(said)]
 
 
 def shared_store(settings: Settings) -> Settings:
@@ -110,8 +138,8 @@ async def test_a_session_finished_in_one_layout_is_not_taken_for_one_of_another(
             await stage.play(plan())
         redone = await stage.play(plan(), redo=True)
     assert redone.provenance.prompt_pack == "magnet-en (layout shared)"
-    # Planner, selector, composer and client are asked the same, and the five answer alike: only they are paid again.
-    assert stage.scripted.agents == [technique.value for technique in Technique]
+    # Planner, selector and composer are asked the same, for the five answer alike: they are not paid again.
+    assert stage.scripted.agents == [*(technique.value for technique in Technique), "client"]
 
 
 async def test_a_session_that_was_cut_off_is_begun_again_in_another_layout(
@@ -171,18 +199,17 @@ def test_prompts_check_names_a_missing_shared_prompt_once(pack: Path, capsys: py
     assert (rows["magnet"], rows["cactus"]) == ("missing: specialist.md", "ok")
 
 
-def test_the_papers_pack_may_be_given_a_shared_prompt(tmp_path: Path) -> None:
+def test_the_papers_pack_may_be_given_the_prompts_of_a_layout(tmp_path: Path) -> None:
     for agent in ("reflections", "questioning", "solutions", "normalization", "psychoed", "client"):
         (tmp_path / f"agent_{agent}.txt").write_text("{history}", "utf-8")
-    for file in ("agent_dialogue_gen-no-cbt-no-tech.txt",):
-        (tmp_path / file).write_text(
-            "{history} {reflection_utt} {question_utt} {solution_utt} {normalize_utt} {psychoed_utt}"
-        )
+    drafts = "{reflection_utt} {question_utt} {solution_utt} {normalize_utt} {psychoed_utt}"
+    (tmp_path / "agent_dialogue_gen-no-cbt-no-tech.txt").write_text(f"{{history}} {drafts}", "utf-8")
     method = METHODS["magnet-no-cbt-no-technique"]
     missing = f"has no {tmp_path / 'specialist.md'}, which is needed for the prompt 'reflection'"
     with pytest.raises(PromptError, match=missing):
         check_method(method, load_pack(tmp_path, "shared"))
-    shutil.copy(BUILT_IN / "shared" / "specialist.md", tmp_path)
+    for prompt in (BUILT_IN / "shared").iterdir():
+        shutil.copy(prompt, tmp_path)
     found = load_pack(tmp_path, "shared")
     check_method(method, found)
     assert found.get("reflection").templates == load_pack(None, "shared").get("reflection").templates
@@ -233,6 +260,8 @@ async def test_a_host_that_writes_is_told_what_the_specialists_share_once(shared
         session_id = await start(host, method="magnet-no-cbt-no-technique")
         whole = await call(host, "counselor_turn", session_id=session_id)
         one = await call(host, "psychoeducate", session_id=session_id)
+        await call(host, "add_turn", session_id=session_id, role="counselor", text="Since when?")
+        playing = await call(host, "simulate_client", session_id=session_id)
     instruction = built_in_pack().get("specialist").templates[0][1]
     assert [part["instruction"] for part in whole.data["brief"]["parts"][:5]] == [instruction] * 5
     assert whole.text.count(instruction) == 1
@@ -240,3 +269,6 @@ async def test_a_host_that_writes_is_told_what_the_specialists_share_once(shared
     ending = "From the same material as above, which ends for you with:\nYour technique: "
     assert whole.text.count(ending) == len(SPECIALISTS) - 1
     assert one.text.count("Your technique: Psycho-education") == 1
+    (part,) = playing.data["brief"]["parts"]
+    assert part["material"].splitlines()[0].startswith("Counselor: ")
+    assert part["material"].endswith("\nCounselor: Since when?")

@@ -1,4 +1,4 @@
-"""Prompt layouts: which agents share one prompt, so that an engine with a prefix cache computes most of it once.
+"""Prompt layouts: which prompts stand in the place of others, so that an engine with a prefix cache computes less.
 
 Another layout is one more row here and the prompt files it names.
 """
@@ -6,7 +6,7 @@ Another layout is one more row here and the prompt files it names.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from magnet.agents import Technique
@@ -16,37 +16,41 @@ PromptLayout: TypeAlias = Literal["default", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
-class SharedPrompt:
-    """The prompt that an agent shares with others, and the values that tell it apart from them."""
+class Placed:
+    """The prompt that stands in an agent's place, and the values that tell apart those who share it."""
 
     prompt: str
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-LAYOUTS: Mapping[PromptLayout, Mapping[str, SharedPrompt]] = {
+LAYOUTS: Mapping[PromptLayout, Mapping[str, Placed]] = {
     "default": {},
-    "shared": {technique.value: SharedPrompt("specialist", {"technique": technique.title}) for technique in Technique},
+    "shared": {
+        **{technique.value: Placed("specialist", {"technique": technique.title}) for technique in Technique},
+        # An engine has what it generated in its cache, and finds it again where it is the model's own message.
+        "client": Placed("client_in_turns"),
+    },
 }
 """Layout → name of a prompt that it replaces → what it puts there."""
 
-SHARED_PROMPTS = frozenset(shared.prompt for layout in LAYOUTS.values() for shared in layout.values())
+LAYOUT_PROMPTS = frozenset(placed.prompt for layout in LAYOUTS.values() for placed in layout.values())
 """The prompts that only layouts use."""
 
 
 def lay_out(pack: Pack, layout: PromptLayout) -> Pack:
-    """Return the pack as a layout arranges it; where it lacks a shared prompt, those who share it have none.
+    """Return the pack as a layout arranges it; where it lacks a prompt of the layout, its agents have none.
 
     Raises:
-        PromptError: a shared prompt has no place for what tells those who share it apart.
+        PromptError: a prompt has no placeholder for what tells apart those who share it.
     """
     rows = LAYOUTS[layout]
     if not rows:
         return pack
-    laid_out = {name: _place(pack, name, shared) for name, shared in rows.items() if shared.prompt in pack.prompts}
+    laid_out = {name: _place(pack, name, placed) for name, placed in rows.items() if placed.prompt in pack.prompts}
     left = {name: prompt for name, prompt in pack.prompts.items() if name not in rows or name in laid_out}
     wordings = {name: prompt.templates for name, prompt in laid_out.items()}
     decides = json.dumps([pack.fingerprint, layout, wordings])
-    where = {name: pack.expected.get(shared.prompt, f"{shared.prompt}.md") for name, shared in rows.items()}
+    where = {name: pack.expected.get(placed.prompt, f"{placed.prompt}.md") for name, placed in rows.items()}
     return Pack(
         name=f"{pack.name} (layout {layout})",
         prompts=left | laid_out,
@@ -56,5 +60,5 @@ def lay_out(pack: Pack, layout: PromptLayout) -> Pack:
     )
 
 
-def _place(pack: Pack, name: str, shared: SharedPrompt) -> Prompt:
-    return pack.prompts[shared.prompt].with_values(name, shared.values)
+def _place(pack: Pack, name: str, placed: Placed) -> Prompt:
+    return pack.prompts[placed.prompt].with_values(name, placed.values)

@@ -12,16 +12,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from magnet.errors import PromptError
 from magnet.intakes import Attitude
-from magnet.llm import ChatRole
-from magnet.prompts import Pack, Prompt, used_variables
-from magnet.prompts.layouts import SHARED_PROMPTS, PromptLayout, lay_out
+from magnet.prompts import Pack, Prompt, TemplateRole, Templates, used_variables
+from magnet.prompts.layouts import LAYOUT_PROMPTS, PromptLayout, lay_out
 from magnet.prompts.paper import find_paper_folder, load_paper_prompts
 
 BUILT_IN = "magnet-en"
 JUDGE = "judge"
 _FRONT_MATTER = re.compile(r"\A\+\+\+\n(?P<head>.*?)\n\+\+\+\n(?P<body>.*)\Z", re.DOTALL)
-_SECTION = re.compile(r"^# (system|user|assistant)[ \t]*$", re.MULTILINE)
-_CHAT_ROLES: Mapping[str, ChatRole] = {"system": "system", "user": "user", "assistant": "assistant"}
+_SECTION = re.compile(r"^# (system|user|assistant|turns)[ \t]*$", re.MULTILINE)
+_ROLES: Mapping[str, TemplateRole] = {"system": "system", "user": "user", "assistant": "assistant", "turns": "turns"}
 
 
 class _FrontMatter(BaseModel):
@@ -42,7 +41,7 @@ def load_pack(folder: Path | None, layout: PromptLayout = "default") -> Pack:
     """Return the pack in a folder, or the built-in one for None, in a layout.
 
     The folder holds either Markdown prompts as ours, or the paper's `agent_*.txt` (or a `prompts/` folder of them),
-    beside which a shared prompt is Markdown too.
+    beside which a layout's prompts are Markdown too.
 
     Raises:
         PromptError: no such folder, no prompts in it, or one that is malformed.
@@ -57,7 +56,7 @@ def _load_folder(folder: Path) -> Pack:
     if paper is None:
         return _load_markdown_pack(folder, str(folder))
     prompts, expected = load_paper_prompts(paper)
-    shared = {name: paper / f"{name}.md" for name in SHARED_PROMPTS}
+    shared = {name: paper / f"{name}.md" for name in LAYOUT_PROMPTS}
     attitudes = built_in_pack().attitudes
     return Pack(
         name=str(folder),
@@ -85,7 +84,7 @@ def _load_markdown_pack(folder: Path, name: str) -> Pack:
     attitudes = folder / "attitudes.toml"
     borrowed: Mapping[Attitude, str] = {} if attitudes.is_file() else built_in_pack().attitudes
     # The judge's prompts write no session, and a rubric carries a fingerprint of its own; a layout adds what it uses.
-    written_with = (path for path in paths if path.parent.name != JUDGE and path.stem not in SHARED_PROMPTS)
+    written_with = (path for path in paths if path.parent.name != JUDGE and path.stem not in LAYOUT_PROMPTS)
     files_used = [*written_with, attitudes]
     return Pack(
         name=name,
@@ -114,11 +113,11 @@ def _load_prompt(path: Path) -> Prompt:
     return Prompt(path.stem, str(head.version), head.source, tuple(head.variables), templates)
 
 
-def _sections(body: str, path: Path) -> tuple[tuple[ChatRole, str], ...]:
+def _sections(body: str, path: Path) -> Templates:
     before, *rest = _SECTION.split(body)
     if before.strip() or not rest:
         raise PromptError(f"{path}: text stands outside a section; head it with a line '# system' or '# user'")
-    return tuple((_CHAT_ROLES[role], text.strip()) for role, text in zip(rest[::2], rest[1::2], strict=True))
+    return tuple((_ROLES[role], text.strip()) for role, text in zip(rest[::2], rest[1::2], strict=True))
 
 
 def _check_variables(path: Path, declared: Iterable[str], used: Iterable[str]) -> None:

@@ -41,6 +41,9 @@ def make_brief(requests: Iterable[Request], then: str) -> Brief:
 def _part(request: Request) -> BriefPart:
     instruction = [message.content for message in request.messages if message.role == "system"]
     material = [message.content for message in request.messages if message.role != "system"]
+    if len(material) > 1:
+        # The dialogue, an utterance a message: a person reads who said what.
+        material = [request.values["dialogue"]]
     return BriefPart(
         agent=request.agent,
         role=_TITLES[request.agent],
