@@ -1,13 +1,25 @@
 """How long one session takes, against the same eight calls per exchange sent one after the other.
 
-Both start with an empty prefix cache and send the same messages. An exchange waits for three calls instead of eight,
-but the first of them is the longest of six, and the selector's answer is short: so the gain is the nearer to 8/3, the
-more of a call is spent before its first token.
+Both send the same messages to servers of one kind with empty prefix caches, at the same time. `ceiling` is what the
+pipeline could reach if its own work took no time: the service times of all calls, over those on the longest chain of
+calls that wait for one another. What the two rows of a server show:
+
+    equal       Every answer takes as long as 118 tokens. The ceiling is nearly that of counting calls, (1 + 8 N) over
+                (1 + 3 N) at N exchanges, and how near the pipeline comes to it is what its scheduling and its own work
+                per call cost.
+    published   Answers are as long as in published sessions: counselor 118 ± 32 tokens, client 113 ± 37, plan 577, and
+                the selector a few words. An exchange waits for the longest of six answers, and the selector's adds
+                little to the calls in turn: no order of the calls could pass the ceiling.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
+from simulated_model import Speed
 from support import (
     Endpoint,
     Row,
@@ -21,47 +33,118 @@ from support import (
     stopwatch,
 )
 
+from magnet.agents import Technique
+from magnet.config import ModelSettings
+from magnet.llm import Backend, Completion, Request
+from magnet.llm.models import open_backend
 from magnet.runtime import open_runtime
 
 TARGET = 2.5
-SERVERS: Mapping[str, Mapping[str, float]] = {
-    "8B model on one GPU": {"first_token": 0.1, "prompt_rate": 10_000, "output_rate": 100},
-    "hosted API": {"first_token": 0.5, "prompt_rate": 50_000, "output_rate": 150},
+SERVERS: Mapping[str, Speed] = {
+    "8B model on one GPU": Speed(first_token_s=0.1, prompt_tokens_per_s=10_000, output_tokens_per_s=100),
+    "hosted API": Speed(first_token_s=0.5, prompt_tokens_per_s=50_000, output_tokens_per_s=150),
 }
+ANSWERS: Mapping[str, Mapping[str, float]] = {
+    "equal": {"published_lengths": True, "billed_output_tokens": 118},
+    "published": {"published_lengths": True},
+}
+TOGETHER = frozenset({"technique_selector", *(technique.value for technique in Technique)})
 
 
-async def _measure(server: Endpoint, turns: int) -> list[Row]:
+class Times:
+    """The service times of a session's calls, as the server reckons them."""
+
+    def __init__(self, speed: Speed) -> None:
+        """Reckon for a server of this speed."""
+        self._speed = speed
+        self.calls: list[tuple[str, int, float]] = []
+
+    @asynccontextmanager
+    async def open_noting(self, model: ModelSettings) -> AsyncGenerator[Backend, None]:
+        """Open the configured backend, noting every call."""
+        async with open_backend(model) as backend:
+
+            async def noting(request: Request) -> Completion:
+                completion = await backend(request)
+                usage = completion.usage
+                uncached = usage.prompt_tokens - usage.cached_prompt_tokens
+                seconds = self._speed.seconds(uncached, usage.completion_tokens)
+                self.calls.append((request.agent, request.address.position if request.address else 0, seconds))
+                return completion
+
+            yield noting
+
+    def ceiling(self) -> float:
+        """Return all calls' seconds over those of the longest chain."""
+        chain: defaultdict[tuple[bool, str, int], float] = defaultdict(float)
+        for agent, position, seconds in self.calls:
+            is_together = agent in TOGETHER
+            step = (is_together, "" if is_together else agent, position)
+            chain[step] = max(chain[step], seconds)
+        return sum(seconds for _, _, seconds in self.calls) / sum(chain.values())
+
+
+async def _time_in_turn(server: Endpoint, turns: int) -> float:
+    with scratch_folder() as folder, simulated_server(published_lengths=True) as quick:
+        requests = await collect_requests(settings_for(quick.base_url, folder), 1, turns)
+    with stopwatch() as watch:
+        await send_bare(server.base_url, requests, 1)
+    return watch.wall_s
+
+
+async def _time_pipeline(server: Endpoint, turns: int, speed: Speed) -> tuple[float, float]:
+    with scratch_folder() as folder, simulated_server() as quick:
+        # What is imported and cached at first use is no part of a session.
+        await collect_requests(settings_for(quick.base_url, folder), 1, 1)
+    times = Times(speed)
     with scratch_folder() as folder:
-        requests = await collect_requests(settings_for(server.base_url, folder), 1, turns)
-    server.reset()
-    with scratch_folder() as folder:
-        async with open_runtime(settings_for(server.base_url, folder)) as runtime:
-            with stopwatch() as pipeline:
+        async with open_runtime(settings_for(server.base_url, folder), times.open_noting) as runtime:
+            with stopwatch() as watch:
                 finished = await run_sessions(runtime, 1, turns)
     assert finished == 1, "the session did not finish"
-    server.reset()
-    with stopwatch() as in_turn:
-        await send_bare(server.base_url, requests, 1)
-    return [
-        {"what": "calls in turn", "exchanges": turns, "seconds": round(in_turn.wall_s, 2), "times faster": 1.0},
-        {
-            "what": "our pipeline",
-            "exchanges": turns,
-            "seconds": round(pipeline.wall_s, 2),
-            "times faster": round(in_turn.wall_s / pipeline.wall_s, 2),
-        },
-    ]
+    return watch.wall_s, times.ceiling()
 
 
-def measure(base_url: str, turns: int) -> list[Row]:
-    """Return a row for the calls in turn and one for the pipeline."""
-    return asyncio.run(_measure(Endpoint(base_url), turns))
+def time_in_turn(base_url: str, turns: int) -> float:
+    """Return the seconds of the calls one after the other."""
+    return asyncio.run(_time_in_turn(Endpoint(base_url), turns))
+
+
+def time_pipeline(base_url: str, turns: int, speed: Speed) -> tuple[float, float]:
+    """Return the seconds of the pipeline, and how many times faster it could be than the calls in turn."""
+    return asyncio.run(_time_pipeline(Endpoint(base_url), turns, speed))
+
+
+def _measure(case: tuple[str, str], turns: int) -> Row:
+    name, answers = case
+    speed = SERVERS[name]
+    options = {
+        "first_token": speed.first_token_s,
+        "prompt_rate": speed.prompt_tokens_per_s,
+        "output_rate": speed.output_tokens_per_s,
+        **ANSWERS[answers],
+    }
+    with ExitStack() as stack, ThreadPoolExecutor(2) as both:
+        servers = [stack.enter_context(simulated_server(**options)) for _ in range(2)]
+        waiting = both.submit(in_new_process, time_in_turn, servers[0].base_url, turns)
+        pipeline_s, ceiling = in_new_process(time_pipeline, servers[1].base_url, turns, speed)
+        in_turn_s = waiting.result()
+    return {
+        "server": name,
+        "answers": answers,
+        "exchanges": turns,
+        "in turn, s": round(in_turn_s, 2),
+        "pipeline, s": round(pipeline_s, 2),
+        "times faster": round(in_turn_s / pipeline_s, 2),
+        "ceiling": round(ceiling, 2),
+    }
+
+
+def _cases() -> Iterable[tuple[str, str]]:
+    return [(name, answers) for name in SERVERS for answers in ANSWERS]
 
 
 def run(*, is_quick: bool) -> list[Row]:
-    """Measure one session on each kind of server."""
-    rows: list[Row] = []
-    for name, speed in SERVERS.items():
-        with simulated_server(**speed) as server:
-            rows += [{"server": name, **row} for row in in_new_process(measure, server.base_url, 1 if is_quick else 4)]
-    return rows
+    """Measure one session, of the paper's length or a short one; everything waits, so all are measured at once."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(partial(_measure, turns=2 if is_quick else 20), _cases()))

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from simulated_phrases import CLIENT, COUNSELOR, PLANS, TECHNIQUES
 
@@ -33,20 +34,32 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long answers are: mean and spread in tokens; zero as the mean takes two or three sentences as they come."""
+
+    counselor: tuple[float, float] = (0.0, 0.0)
+    client: tuple[float, float] = (0.0, 0.0)
+    plan: tuple[float, float] = (0.0, 0.0)
+
+
+PUBLISHED = Lengths(counselor=(118, 32), client=(113, 37), plan=(577, 0))
+"""As in the sessions that the paper's authors published."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer with its token counts."""
+    """One answer with its token counts, and the blocks of its prompt and of both together."""
 
     text: str
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    prompt_blocks: Sequence[int]
+    all_blocks: Sequence[int]
 
 
 class PrefixCache:
-    """Blocks of sixteen tokens, each known by all tokens up to its end; the longest unused go first.
-
-    A block counts as cached from the moment its request is scheduled, and a prompt's last token is always computed.
-    """
+    """Blocks of sixteen tokens, each known by all tokens up to its end; the longest unused go first."""
 
     def __init__(self, capacity: int) -> None:
         """Hold so many blocks; zero caches nothing."""
@@ -57,41 +70,65 @@ class PrefixCache:
         """Forget every block."""
         self._blocks.clear()
 
-    def look_up(self, tokens: Sequence[str]) -> int:
-        """Return how many of the first tokens were cached, and cache every full block of them."""
+    def count_cached(self, blocks: Sequence[int]) -> int:
+        """Return how many tokens of a prompt of these blocks are cached."""
+        return BLOCK_TOKENS * sum(1 for _ in takewhile(self._blocks.__contains__, blocks))
+
+    def keep(self, blocks: Sequence[int]) -> None:
+        """Cache these blocks; they were used last."""
         if not self._capacity:
-            return 0
-        blocks, chained, cached, hits = self._blocks, 0, 0, True
-        for start in range(0, len(tokens) - BLOCK_TOKENS, BLOCK_TOKENS):
-            chained = hash((chained, tokens[start : start + BLOCK_TOKENS]))
-            if chained in blocks:
-                blocks.move_to_end(chained)
-                cached += BLOCK_TOKENS if hits else 0
-            else:
-                hits = False
-                blocks[chained] = None
-        while len(blocks) > self._capacity:
-            blocks.popitem(last=False)
-        return cached
+            return
+        for block in blocks:
+            self._blocks[block] = None
+            self._blocks.move_to_end(block)
+        while len(self._blocks) > self._capacity:
+            self._blocks.popitem(last=False)
 
 
 class SimulatedModel:
-    """Answers as the agents should, from a seed: one request content has one answer."""
+    """Answers as the agents should, from a seed: one request content has one answer.
 
-    def __init__(self, seed: int, cache_blocks: int) -> None:
-        """Answer from this seed, with an empty prefix cache."""
+    Where requests carry a seed, that alone decides, so that other wordings of a prompt get the same answers.
+    """
+
+    def __init__(self, seed: int, cache_blocks: int, lengths: Lengths = Lengths()) -> None:
+        """Answer from this seed and at these lengths, with an empty prefix cache."""
         self._seed = seed
+        self._lengths = lengths
         self.cache = PrefixCache(cache_blocks)
 
     def answer(self, messages: Sequence[tuple[str, str]], sampling_seed: object) -> Reply:
         """Return the answer to a chat of (role, text) pairs."""
         # A role opens each message with a token of its own, as chat templates do.
         tokens = tuple(token for role, text in messages for token in (role, *_cut(text)))
-        cached = self.cache.look_up(tokens)
+        blocks = _chain(tokens, ())
         system, last = messages[0][1], messages[-1][1]
-        draw = random.Random(zlib.crc32(f"{self._seed}/{sampling_seed}/{system[:200]}/{last}".encode()))
-        text = _write(system, draw)
-        return Reply(text, len(tokens), cached, len(_cut(text)))
+        decides = f"{system[:200]}/{last}" if sampling_seed is None else sampling_seed
+        text = self._write(system, random.Random(zlib.crc32(f"{self._seed}/{decides}".encode())))
+        said = _cut(text)
+        # Where the answer comes back as the model's own message, its blocks are known.
+        all_blocks = _chain((*tokens, "assistant", *said), blocks)
+        return Reply(text, len(tokens), self.cache.count_cached(blocks), len(said), blocks, all_blocks)
+
+    def _write(self, system: str, draw: random.Random) -> str:
+        """Return what the agent with this system prompt would say."""
+        if "CBT technique:" in system:
+            return _extend(draw.choice(PLANS), COUNSELOR, self._lengths.plan, draw)
+        if "technique names only" in system:
+            return ", ".join(draw.sample(TECHNIQUES, draw.choice((1, 2, 2, 3))))
+        is_client = "play the client" in system
+        lines, length = (CLIENT, self._lengths.client) if is_client else (COUNSELOR, self._lengths.counselor)
+        if not length[0]:
+            return " ".join(draw.sample(lines, draw.choice((2, 3))))
+        return _extend(draw.choice(lines), lines, length, draw)
+
+
+def _chain(tokens: Sequence[str], known: Sequence[int]) -> Sequence[int]:
+    """Return the full blocks of some tokens, of which the first are known; the last token is always computed."""
+    blocks = list(known)
+    for start in range(len(blocks) * BLOCK_TOKENS, len(tokens) - BLOCK_TOKENS, BLOCK_TOKENS):
+        blocks.append(hash((blocks[-1] if blocks else 0, tokens[start : start + BLOCK_TOKENS])))
+    return blocks
 
 
 @lru_cache(maxsize=4096)
@@ -99,11 +136,11 @@ def _cut(text: str) -> tuple[str, ...]:
     return tuple(_TOKEN.findall(text))
 
 
-def _write(system: str, draw: random.Random) -> str:
-    """Return what the agent with this system prompt would say."""
-    if "CBT technique:" in system:
-        return draw.choice(PLANS)
-    if "technique names only" in system:
-        return ", ".join(draw.sample(TECHNIQUES, draw.choice((1, 2, 2, 3))))
-    lines = CLIENT if "play the client" in system else COUNSELOR
-    return " ".join(draw.sample(lines, draw.choice((2, 3))))
+def _extend(text: str, lines: Sequence[str], length: tuple[float, float], draw: random.Random) -> str:
+    """Return a text brought to a drawn length, by further lines and a cut after the word that reaches it."""
+    if not length[0]:
+        return text
+    wanted = max(BLOCK_TOKENS, round(draw.gauss(*length)))
+    while len(_TOKEN.findall(text)) < wanted:
+        text = f"{text} {draw.choice(lines)}"
+    return text[: list(_TOKEN.finditer(text))[wanted - 1].end()]

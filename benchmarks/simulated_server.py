@@ -4,7 +4,9 @@
 
 prints its base_url and serves until it is stopped. A request takes the first-token time + uncached prompt tokens /
 prompt rate + output tokens / output rate once it has one of the slots, and waits for a slot until then. Faults are
-drawn when a request arrives, before it costs anything.
+drawn when a request arrives, before it costs anything. A block of a prompt counts as cached from the moment that its
+request is scheduled, as in vLLM; with --cache-computed, once it has been computed. An answer's blocks are cached at its
+end.
 
     POST …/chat/completions     the answer, with usage and cached tokens; no streaming, one choice
     GET  …/models               the one model
@@ -21,11 +23,11 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any, cast
 
-from simulated_model import Reply, SimulatedModel, Speed
+from simulated_model import PUBLISHED, Lengths, Reply, SimulatedModel, Speed
 
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
@@ -57,16 +59,29 @@ class Stats:
     output_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How requests are served: so fast, so many at once (zero sets no limit), and what makes a block reusable.
+
+    `billed_output_tokens` is what every answer takes and costs, whatever its length; zero takes its own.
+    """
+
+    speed: Speed
+    slots: int = 0
+    billed_output_tokens: int = 0
+    caches_when_computed: bool = False
+
+
 class Server:
     """The model behind a number of slots, and the faults in front of it."""
 
-    def __init__(self, model: SimulatedModel, speed: Speed, slots: int, faults: Faults, seed: int) -> None:
-        """Serve so many requests at once; zero slots sets no limit."""
+    def __init__(self, model: SimulatedModel, service: Service, faults: Faults, seed: int) -> None:
+        """Serve this model with these faults."""
         self.stats = Stats()
         self.faults = faults
         self._model = model
-        self._speed = speed
-        self._free = slots or 1_000_000
+        self._service = service
+        self._free = service.slots or 1_000_000
         self._waiting: deque[Callable[[], None]] = deque()
         self._draw = random.Random(seed)
 
@@ -110,23 +125,32 @@ class Server:
             connection.send(400, _error(f"not a chat request: {error}", "invalid_request_error"))
             self._end(connection, None)
             return
-        seconds = self._speed.seconds(reply.prompt_tokens - reply.cached_tokens, reply.output_tokens)
-        if seconds:
-            asyncio.get_running_loop().call_later(seconds, self._end, connection, reply)
+        service, loop = self._service, asyncio.get_running_loop()
+        if billed := service.billed_output_tokens:
+            reply = replace(reply, output_tokens=billed)
+        uncached = reply.prompt_tokens - reply.cached_tokens
+        if service.caches_when_computed and (computed_s := service.speed.seconds(uncached, 0)):
+            loop.call_later(computed_s, self._model.cache.keep, reply.prompt_blocks)
+        else:
+            self._model.cache.keep(reply.prompt_blocks)
+        if seconds := service.speed.seconds(uncached, reply.output_tokens):
+            loop.call_later(seconds, self._end, connection, reply)
         else:
             self._end(connection, reply)
 
     def _end(self, connection: "Connection", reply: Reply | None) -> None:
         """Send what was answered, and give the slot to the request that has waited longest."""
-        if reply is not None and not connection.is_lost:
+        if reply is not None:
+            self._model.cache.keep(reply.all_blocks)
+        if connection.is_lost:
+            self.stats.abandoned += 1
+        elif reply is not None:
             stats = self.stats
             stats.answered += 1
             stats.prompt_tokens += reply.prompt_tokens
             stats.cached_tokens += reply.cached_tokens
             stats.output_tokens += reply.output_tokens
             connection.send(200, _completion(stats.answered, reply))
-        elif connection.is_lost:
-            self.stats.abandoned += 1
         if self._waiting:
             # From the loop, because a run of requests without service time would else recurse.
             asyncio.get_running_loop().call_soon(self._waiting.popleft())
@@ -232,6 +256,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--output-rate", type=float, default=0.0, metavar="TOKENS/S", help="0: answers take no time")
     parser.add_argument("--slots", type=int, default=0, help="requests served at once; 0: no limit")
     parser.add_argument("--cache-blocks", type=int, default=32_768, help="blocks of 16 tokens; 0: no prefix cache")
+    parser.add_argument("--cache-computed", action="store_true", help="a block is cached once computed, not scheduled")
+    parser.add_argument("--billed-output-tokens", type=int, default=0, metavar="N", help="what each answer takes")
+    parser.add_argument("--published-lengths", action="store_true", help="answers as long as in published sessions")
     parser.add_argument("--seed", type=int, default=0)
     for field in fields(Faults):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=float, default=field.default)
@@ -241,7 +268,9 @@ def _parse_options() -> argparse.Namespace:
 async def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
     faults = Faults(**{field.name: getattr(options, field.name) for field in fields(Faults)})
     speed = Speed(options.first_token, options.prompt_rate, options.output_rate)
-    server = Server(SimulatedModel(options.seed, options.cache_blocks), speed, options.slots, faults, options.seed)
+    model = SimulatedModel(options.seed, options.cache_blocks, PUBLISHED if options.published_lengths else Lengths())
+    service = Service(speed, options.slots, options.billed_output_tokens, options.cache_computed)
+    server = Server(model, service, faults, options.seed)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

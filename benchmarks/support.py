@@ -55,8 +55,10 @@ class Endpoint:
 
 @contextmanager
 def simulated_server(**options: float) -> Generator[Endpoint, None, None]:
-    """Give a simulated server with these options (`first_token=0.05`, …), in a process of its own."""
-    flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in options.items()]
+    """Give a simulated server with these options (`first_token=0.05`, …; True for a flag), in a process of its own."""
+    flags = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value:g}") for name, value in options.items()
+    ]
     command = [sys.executable, str(ROOT / "benchmarks" / "simulated_server.py"), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

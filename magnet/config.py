@@ -2,6 +2,7 @@
 
     store = "sqlite:///magnet.db"        MAGNET_STORE=…
     prompts = "my-pack"                  MAGNET_PROMPTS=…
+    prompt_layout = "shared"             MAGNET_PROMPT_LAYOUT=…
     [llm]                                what every role starts from
     base_url = "http://127.0.0.1:8000/v1"    MAGNET_LLM__BASE_URL=…   (or a list; in a variable, with commas)
     model = "my-model"                       MAGNET_LLM__MODEL=…
@@ -26,6 +27,7 @@ from magnet.addresses import show_address, split_addresses
 from magnet.agents import ModelRole
 from magnet.engines import HOST, REHEARSAL
 from magnet.errors import SettingsError
+from magnet.prompts.layouts import PromptLayout
 
 CONFIG_FILE = "magnet.toml"
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -78,6 +80,7 @@ class SettingsFile(_Table):
 
     store: str | None = None
     prompts: Path | None = None
+    prompt_layout: PromptLayout = "default"
     max_calls: int | None = Field(default=None, ge=0, description="Model calls that one process may make")
     max_cost_usd: float | None = Field(default=None, ge=0, description="US dollars that one process may spend")
     llm: ModelTable = ModelTable()
@@ -123,6 +126,7 @@ class Settings(_Table):
 
     store: str
     prompts: Path | None
+    prompt_layout: PromptLayout
     models: Mapping[ModelRole, ModelSettings]
     max_calls: int | None = None
     max_cost_usd: float | None = None
@@ -157,8 +161,8 @@ _ROLE_DEFAULTS: Mapping[ModelRole, ModelTable] = {
 
 def default_store(environ: Mapping[str, str]) -> str:
     """Return the URL of the store in the user's data folder."""
-    home = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return f"sqlite:///{Path(home) / 'magnet' / 'magnet.db'}"
+    home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return f"sqlite:///{home / 'magnet' / 'magnet.db'}"
 
 
 def load_settings(
@@ -167,22 +171,24 @@ def load_settings(
     directory: Path | None = None,
     store: str | None = None,
     prompts: Path | None = None,
+    prompt_layout: PromptLayout | None = None,
 ) -> Settings:
-    """Return the settings; `store` and `prompts` are what the command line gave and win over all else.
+    """Return the settings; `store`, `prompts` and `prompt_layout` come from the command line and win over all else.
 
     Raises:
         SettingsError: an unknown or malformed setting, or an endpoint without its model or key.
     """
     environ = os.environ if environ is None else environ
     path = _config_path(environ, directory or Path())
-    given = _merge(_read_toml(path) if path else {}, _read_environ(environ))
-    raw = _validate(given, f"{path} or the environment" if path else "the environment")
+    source = f"{path} or the environment" if path else "the environment"
+    raw = _validate(_merge(_read_toml(path) if path else {}, _read_environ(environ)), source)
     models: dict[ModelRole, ModelSettings] = {role: _resolve(role, _layers(raw, role), environ) for role in ROLES}
     if raw.max_cost_usd is not None:
         _check_prices(models)
     return Settings(
         store=store or raw.store or default_store(environ),
         prompts=prompts or raw.prompts,
+        prompt_layout=prompt_layout or raw.prompt_layout,
         models=models,
         max_calls=raw.max_calls,
         max_cost_usd=raw.max_cost_usd,
@@ -206,10 +212,9 @@ def tell_missing_price(role: str) -> str:
 
 
 def _config_path(environ: Mapping[str, str], directory: Path) -> Path | None:
-    if named := environ.get("MAGNET_CONFIG"):
-        return Path(named)
-    found = directory / CONFIG_FILE
-    return found if found.is_file() else None
+    named = environ.get("MAGNET_CONFIG")
+    path = Path(named) if named else directory / CONFIG_FILE
+    return path if named or path.is_file() else None
 
 
 def _read_toml(path: Path) -> dict[str, object]:
@@ -240,10 +245,8 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
 
 def _parse_value(text: str) -> object:
     """Read a table or a list as JSON; pydantic turns the other texts into numbers where a number belongs."""
-    if not text.startswith(("{", "[")):
-        return text
     try:
-        return json.loads(text)
+        return json.loads(text) if text.startswith(("{", "[")) else text
     except json.JSONDecodeError:
         return text
 
@@ -279,8 +282,7 @@ def _validate(given: dict[str, object], source: str) -> SettingsFile:
 
 def _layers(raw: SettingsFile, role: ModelRole) -> ModelTable:
     """Return the role's table over `[llm]` over the role's defaults."""
-    own = cast(ModelTable, getattr(raw, role))
-    layers = (_ROLE_DEFAULTS[role], raw.llm, own)
+    layers = (_ROLE_DEFAULTS[role], raw.llm, cast(ModelTable, getattr(raw, role)))
     given = {name: getattr(table, name) for table in layers for name in table.model_fields_set}
     return ModelTable.model_construct(**given)
 

@@ -49,6 +49,11 @@ class UsageRecord(_Record):
     completion_tokens: int = 0
     cost_usd: float | None = None
 
+    @property
+    def uncached_prompt_tokens(self) -> int:
+        """The prompt tokens that the endpoints computed anew."""
+        return self.prompt_tokens - self.cached_prompt_tokens
+
 
 class ModelRecord(_Record):
     """The model behind one role."""

@@ -64,7 +64,7 @@ async def open_runtime(
         PromptError: the prompt pack cannot be loaded.
         StoreError: the store's URL is not one of a database we know.
     """
-    pack = load_pack(settings.prompts)
+    pack = load_pack(settings.prompts, settings.prompt_layout)
     if backend_factory:
         # What it opens writes for every role, so nothing is left to a host.
         settings = settings.rehearsed()

@@ -235,6 +235,26 @@ def test_flagged_answers_are_counted_in_the_summary(tmp_path: Path, intakes: Pat
     assert int(flags[1]) == json.dumps([session["plan"], session["turns"]]).count(".empty")
 
 
+def test_the_summary_tells_prompt_tokens_that_were_cached_from_those_that_were_not(
+    tmp_path: Path, intakes: Path, fake: FakeOpenAI
+) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 64}}
+    fake.script = lambda _body: chat("Since when?", usage=usage)
+    arguments = (intakes, "-o", "out", "--turns", 10, "--limit", 1, "--method", "psych8k")
+    finished = run_batch(*arguments, cwd=tmp_path, environ=endpoint(fake))
+    told = "20 model calls, 2,000 prompt tokens (1,280 cached, 720 uncached), 140 completion tokens"
+    assert f"with {told}, cost unknown" in finished.stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "magnet", "sessions", "show", "out"],
+        cwd=tmp_path,
+        env=clean_environ(),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert shown.stdout.splitlines()[2] == f"Took {told}"
+
+
 def test_a_pack_that_cannot_run_the_method_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "magnet" / "prompts" / "en", tmp_path / "pack")
     (tmp_path / "pack" / "agents" / "reflection.md").unlink()
@@ -483,6 +503,8 @@ def test_json_prints_one_document_and_nothing_else(tmp_path: Path, intakes: Path
     assert document["exchanges"] == 3 * TURNS
     assert document["flags"] == {}
     assert document["usage"]["calls"] == 3 * CALLS
+    tokens = [document["usage"][f"{kind}prompt_tokens"] for kind in ("", "cached_", "uncached_")]
+    assert tokens == [10 * 3 * CALLS, 0, 10 * 3 * CALLS]
     assert document["sessions_file"] == str(Path("out", "sessions.jsonl"))
     assert document["engine"] == "openai"
 

@@ -408,6 +408,7 @@ def test_sessions_show_prints_the_first_session_as_a_transcript(
     assert capsys.readouterr().out == (
         f"Session a: finished (client), 1 exchange, method magnet, client {intake_id} (positive), engine openai\n"
         "Synthetic sessions for research and training. Not care, not advice, not real people.\n"
+        "Took 9 model calls, 900 prompt tokens (0 cached, 900 uncached), 90 completion tokens\n"
         "\n"
         "Plan: Reality Testing\n"
         "Ask what is true.\n"

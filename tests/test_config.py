@@ -208,7 +208,8 @@ def test_the_settings_file_may_be_named(tmp_path: Path) -> None:
         (
             {},
             "zzz = 1",
-            "known here: store, prompts, max_calls, max_cost_usd, llm, counselor, technique, client, judge",
+            "known here: store, prompts, prompt_layout, max_calls, max_cost_usd, llm, counselor, technique, client, "
+            "judge",
         ),
         ({"MAGNET_LLM__PRICE__PROMT": "1"}, None, "did you mean prompt?"),
         ({"MAGNET_LLM__TEMPERATURE": "warm"}, None, "setting llm.temperature (from the environment) is wrong: Input"),

@@ -98,3 +98,19 @@ async def test_the_simulated_server_reports_what_its_prefix_cache_saved(tmp_path
     # The sessions are of one intake, so that all but the first find their system prompts in the cache.
     assert cached == stats["cached_tokens"] > stats["prompt_tokens"] / 2
     assert not any(turn.flags for session in sessions for turn in session.turns)
+
+
+@pytest.mark.parametrize(
+    ("flag", "tokens", "spread"),
+    [("--billed-output-tokens=50", 50, 0), ("--published-lengths", 115, 40)],
+)
+async def test_answers_take_as_many_tokens_as_they_are_told_to(
+    tmp_path: Path, flag: str, tokens: int, spread: int
+) -> None:
+    with simulated_server(flag) as base_url:
+        sessions = await write_sessions(base_url, tmp_path)
+        stats = ask_stats(base_url)
+    assert [session.status for session in sessions] == ["finished"] * SESSIONS
+    # Of nine answers seven are utterances; a published plan has 577 tokens, and a selector's answer a few.
+    others = 2 * tokens if not spread else 577 + 5
+    assert abs(stats["output_tokens"] / SESSIONS - others - 7 * tokens) <= 7 * spread / 2

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from magnet.agents import Agent
     from magnet.pipeline.variants import Method
     from magnet.prompts import Pack, Prompt
+    from magnet.prompts.layouts import PromptLayout
 
 _PACK_HELP = (
     "the prompt pack: a folder of ours, or the paper's prompts/ (default: MAGNET_PROMPTS, magnet.toml, built in)"
 )
+
+_LAYOUT_HELP = "default, or shared: the specialists share one prompt (default: MAGNET_PROMPT_LAYOUT, magnet.toml)"
 
 
 def register(subparsers: Subparsers) -> None:
@@ -38,6 +41,7 @@ def _register_list(group: Subparsers) -> None:
     )
     parser = add_command(group, Command("list", _list, "List the prompts of a pack", examples))
     parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+    _add_layout(parser)
 
 
 def _register_show(group: Subparsers) -> None:
@@ -48,6 +52,7 @@ def _register_show(group: Subparsers) -> None:
     parser = add_command(group, Command("show", _show, "Show a prompt's messages with their placeholders", examples))
     parser.add_argument("name", metavar="NAME", help="a prompt, as magnet prompts list names it")
     parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+    _add_layout(parser)
 
 
 def _register_check(group: Subparsers) -> None:
@@ -61,12 +66,26 @@ def _register_check(group: Subparsers) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="the same as --prompts DIR")
     where.add_argument("--prompts", type=Path, metavar="DIR", help=_PACK_HELP)
+    _add_layout(parser)
+
+
+def _add_layout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt-layout", type=_layout, metavar="L", help=_LAYOUT_HELP)
+
+
+def _layout(text: str) -> "PromptLayout":
+    from magnet.prompts.layouts import LAYOUTS
+
+    for layout in LAYOUTS:
+        if layout == text:
+            return layout
+    raise argparse.ArgumentTypeError(f"no prompt layout {text!r}; there are {', '.join(LAYOUTS)}")
 
 
 def _list(options: argparse.Namespace) -> int:
     from magnet.pipeline.variants import agent_of_prompt
 
-    pack, agents = _load(options.prompts), agent_of_prompt()
+    pack, agents = _load(options.prompts, options.prompt_layout), agent_of_prompt()
     if options.json:
         prompts = [_summarise(prompt, agents) for prompt in pack.prompts.values()]
         write_json({"pack": pack.name, "fingerprint": pack.fingerprint, "prompts": prompts})
@@ -89,7 +108,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from magnet.pipeline.variants import agent_of_prompt
 
-    pack, agents = _load(options.prompts), agent_of_prompt()
+    pack, agents = _load(options.prompts, options.prompt_layout), agent_of_prompt()
     prompt = _find(pack, options.name)
     if options.json:
         messages = [{"role": role, "content": template} for role, template in prompt.templates]
@@ -106,7 +125,7 @@ def _show(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from magnet.pipeline.variants import METHODS
 
-    pack = _load(options.folder or options.prompts)
+    pack = _load(options.folder or options.prompts, options.prompt_layout)
     problems = {method.name: _find_problem(method, pack) for method in METHODS.values()}
     if options.json:
         methods = [{"method": name, "ok": problem is None, "problem": problem} for name, problem in problems.items()]
@@ -125,7 +144,8 @@ def _find_problem(method: "Method", pack: "Pack") -> str | None:
 
     missing = [name for _, name in method.steps() if name not in pack.prompts]
     if missing:
-        return f"missing: {', '.join(pack.expected.get(name, f'{name}.md') for name in missing)}"
+        # Agents may share the one that is missing.
+        return f"missing: {', '.join(dict.fromkeys(pack.expected.get(name, f'{name}.md') for name in missing))}"
     try:
         check_method(method, pack)
     except PromptError as error:
@@ -133,12 +153,15 @@ def _find_problem(method: "Method", pack: "Pack") -> str | None:
     return None
 
 
-def _load(folder: Path | None) -> "Pack":
+def _load(folder: Path | None, layout: "PromptLayout | None") -> "Pack":
     from magnet.config import load_settings
     from magnet.prompts.loading import load_pack
 
-    # A pack that is named needs no settings, so that none can be in the way.
-    return load_pack(folder or load_settings().prompts)
+    if folder and layout:
+        # What is named needs no settings, so that none can be in the way.
+        return load_pack(folder, layout)
+    settings = load_settings(prompts=folder, prompt_layout=layout)
+    return load_pack(settings.prompts, settings.prompt_layout)
 
 
 def _find(pack: "Pack", name: str) -> "Prompt":

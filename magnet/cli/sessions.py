@@ -15,7 +15,7 @@ from magnet.notices import NOTICE, REHEARSAL_NOTICE
 
 if TYPE_CHECKING:
     # pydantic, which every record is made of, takes longer to import than `magnet --help` should.
-    from magnet.records import SessionRecord, TurnRecord
+    from magnet.records import SessionRecord, TurnRecord, UsageRecord
 
 SOURCE_HELP = (
     "sessions.jsonl, a run folder, a store (sqlite:///… or postgresql://…), or a folder of the paper's session_N.json"
@@ -109,11 +109,22 @@ def _head(session: "SessionRecord") -> Iterator[str]:
     yield NOTICE
     if is_written_by(REHEARSAL, session.engine):
         yield REHEARSAL_NOTICE
+    elif session.usage.calls:
+        yield f"Took {_took(session.usage)}"
     if session.error:
         yield f"Error ({session.error.kind}): {session.error.message}"
     if session.plan:
         yield f"\nPlan: {session.plan.technique or 'no technique named'}{_flagged(session.plan.flags)}"
         yield session.plan.text.strip()
+
+
+def _took(usage: "UsageRecord") -> str:
+    cached, uncached = usage.cached_prompt_tokens, usage.uncached_prompt_tokens
+    cost = "" if usage.cost_usd is None else f", ${usage.cost_usd:,.4f}"
+    return (
+        f"{count(usage.calls, 'model call')}, {usage.prompt_tokens:,} prompt tokens ({cached:,} cached, "
+        f"{uncached:,} uncached), {usage.completion_tokens:,} completion tokens{cost}"
+    )
 
 
 def _transcript(session: "SessionRecord", *, with_trace: bool) -> Iterator[str]:

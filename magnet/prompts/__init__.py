@@ -1,24 +1,28 @@
 """Prompts: one file each, loaded into a pack, checked once, and filled with values verbatim in one pass."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from magnet.dialogue import read_rendered
 from magnet.errors import PromptError
 from magnet.intakes import Attitude
 from magnet.llm import ChatRole, Message
 
-Templates: TypeAlias = tuple[tuple[ChatRole, str], ...]
-"""A template per chat message, in order."""
+TemplateRole: TypeAlias = ChatRole | Literal["turns"]
+"""Whose message a template is; "turns" is a dialogue, of which each utterance is a message of its own."""
+
+Templates: TypeAlias = tuple[tuple[TemplateRole, str], ...]
+"""The templates of a chat, in order."""
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: a template per chat message, and the variables they name.
+    """One prompt: the templates of its chat messages, and the variables they name.
 
     `{name}` is a placeholder; a literal brace is doubled.
     """
@@ -39,11 +43,36 @@ class Prompt:
             raise PromptError(f"the prompt {self.name!r} needs a value for {{{missing[0]}}}")
         if unknown := [name for name in values if name not in self.variables]:
             raise PromptError(f"the prompt {self.name!r} has no placeholder {{{unknown[0]}}}")
-        return tuple(Message(role, _fill(parts, values)) for role, parts in self._parts)
+        return tuple(message for role, parts in self._parts for message in _messages(role, _fill(parts, values)))
+
+    def with_values(self, name: str, values: Mapping[str, str]) -> "Prompt":
+        """Return a prompt of this name in whose wording some of the placeholders are replaced for good.
+
+        Raises:
+            PromptError: a value has no variable.
+        """
+        if unknown := [variable for variable in values if variable not in self.variables]:
+            raise PromptError(f"the prompt {self.name!r} has no placeholder {{{unknown[0]}}}")
+        left = tuple(variable for variable in self.variables if variable not in values)
+        written = {variable: value.replace("{", "{{").replace("}", "}}") for variable, value in values.items()}
+
+        def replace(match: re.Match[str]) -> str:
+            return written.get(match[1] or "", match[0])
+
+        templates: Templates = tuple((role, _PLACEHOLDER.sub(replace, template)) for role, template in self.templates)
+        return Prompt(name, self.version, self.source, left, templates)
 
     @cached_property
-    def _parts(self) -> tuple[tuple[ChatRole, tuple[tuple[str, str], ...]], ...]:
+    def _parts(self) -> tuple[tuple[TemplateRole, tuple[tuple[str, str], ...]], ...]:
         return tuple((role, _split(template)) for role, template in self.templates)
+
+
+def _messages(role: TemplateRole, text: str) -> Sequence[Message]:
+    """Return a text as one message, or a dialogue as those of who spoke last, the user, and of who is to answer."""
+    if role != "turns":
+        return (Message(role, text),)
+    dialogue = read_rendered(text)
+    return [Message("user" if said.role is dialogue[-1].role else "assistant", said.text) for said in dialogue]
 
 
 def _split(template: str) -> tuple[tuple[str, str], ...]:

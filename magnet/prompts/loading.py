@@ -12,15 +12,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from magnet.errors import PromptError
 from magnet.intakes import Attitude
-from magnet.llm import ChatRole
-from magnet.prompts import Pack, Prompt, used_variables
+from magnet.prompts import Pack, Prompt, TemplateRole, Templates, used_variables
+from magnet.prompts.layouts import LAYOUT_PROMPTS, PromptLayout, lay_out
 from magnet.prompts.paper import find_paper_folder, load_paper_prompts
 
 BUILT_IN = "magnet-en"
 JUDGE = "judge"
 _FRONT_MATTER = re.compile(r"\A\+\+\+\n(?P<head>.*?)\n\+\+\+\n(?P<body>.*)\Z", re.DOTALL)
-_SECTION = re.compile(r"^# (system|user|assistant)[ \t]*$", re.MULTILINE)
-_CHAT_ROLES: Mapping[str, ChatRole] = {"system": "system", "user": "user", "assistant": "assistant"}
+_SECTION = re.compile(r"^# (system|user|assistant|turns)[ \t]*$", re.MULTILINE)
+_ROLES: Mapping[str, TemplateRole] = {"system": "system", "user": "user", "assistant": "assistant", "turns": "turns"}
 
 
 class _FrontMatter(BaseModel):
@@ -37,29 +37,33 @@ def built_in_pack() -> Pack:
         return _load_markdown_pack(folder, BUILT_IN)
 
 
-def load_pack(folder: Path | None) -> Pack:
-    """Return the pack in a folder, or the built-in one for None.
+def load_pack(folder: Path | None, layout: PromptLayout = "default") -> Pack:
+    """Return the pack in a folder, or the built-in one for None, in a layout.
 
-    The folder holds either Markdown prompts as ours, or the paper's `agent_*.txt` (or a `prompts/` folder of them).
+    The folder holds either Markdown prompts as ours, or the paper's `agent_*.txt` (or a `prompts/` folder of them),
+    beside which a layout's prompts are Markdown too.
 
     Raises:
         PromptError: no such folder, no prompts in it, or one that is malformed.
     """
-    if folder is None:
-        return built_in_pack()
+    return lay_out(built_in_pack() if folder is None else _load_folder(folder), layout)
+
+
+def _load_folder(folder: Path) -> Pack:
     if not folder.is_dir():
         raise PromptError(f"the prompt pack {folder} is not a folder (set by --prompts or MAGNET_PROMPTS)")
     paper = find_paper_folder(folder)
     if paper is None:
         return _load_markdown_pack(folder, str(folder))
     prompts, expected = load_paper_prompts(paper)
+    shared = {name: paper / f"{name}.md" for name in LAYOUT_PROMPTS}
     attitudes = built_in_pack().attitudes
     return Pack(
         name=str(folder),
-        prompts=prompts,
+        prompts={**prompts, **{name: _load_prompt(path) for name, path in shared.items() if path.is_file()}},
         attitudes=attitudes,
         fingerprint=_fingerprint(paper.glob("*.txt"), paper, borrowed=attitudes),
-        expected=expected,
+        expected={**expected, **{name: str(path) for name, path in shared.items()}},
     )
 
 
@@ -79,8 +83,9 @@ def _load_markdown_pack(folder: Path, name: str) -> Pack:
         raise PromptError(f"the prompt pack {folder} holds no prompts (*.md, or the paper's agent_*.txt)")
     attitudes = folder / "attitudes.toml"
     borrowed: Mapping[Attitude, str] = {} if attitudes.is_file() else built_in_pack().attitudes
-    # The judge's prompts write no session; a rubric carries a fingerprint of its own.
-    files_used = [*(path for path in paths if path.parent.name != JUDGE), attitudes]
+    # The judge's prompts write no session, and a rubric carries a fingerprint of its own; a layout adds what it uses.
+    written_with = (path for path in paths if path.parent.name != JUDGE and path.stem not in LAYOUT_PROMPTS)
+    files_used = [*written_with, attitudes]
     return Pack(
         name=name,
         prompts=prompts,
@@ -108,11 +113,11 @@ def _load_prompt(path: Path) -> Prompt:
     return Prompt(path.stem, str(head.version), head.source, tuple(head.variables), templates)
 
 
-def _sections(body: str, path: Path) -> tuple[tuple[ChatRole, str], ...]:
+def _sections(body: str, path: Path) -> Templates:
     before, *rest = _SECTION.split(body)
     if before.strip() or not rest:
         raise PromptError(f"{path}: text stands outside a section; head it with a line '# system' or '# user'")
-    return tuple((_CHAT_ROLES[role], text.strip()) for role, text in zip(rest[::2], rest[1::2], strict=True))
+    return tuple((_ROLES[role], text.strip()) for role, text in zip(rest[::2], rest[1::2], strict=True))
 
 
 def _check_variables(path: Path, declared: Iterable[str], used: Iterable[str]) -> None:

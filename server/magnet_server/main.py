@@ -26,11 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until the host closes it, and return the exit status."""
     options = parse_options(arguments)
     try:
-        settings = load_settings(store=options.store, prompts=options.prompts)
+        settings = load_settings(store=options.store, prompts=options.prompts, prompt_layout=options.prompt_layout)
         if options.rehearse:
             settings = settings.rehearsed()
         # A pack that cannot be loaded is told here, in one line, not inside the protocol.
-        load_pack(settings.prompts)
+        load_pack(settings.prompts, settings.prompt_layout)
         if settings.engine == REHEARSAL:
             _say(_describe_engine(settings))
         return _serve(settings, options)

@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from magnet import __version__
+from magnet.prompts.layouts import LAYOUTS
 
 DEFAULT_RATE_LIMIT = 6000
 """Requests a minute for each token."""
@@ -44,6 +45,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="without an endpoint, let the rehearsal engine write turn by turn too, not the host's own model",
     )
     parser.add_argument("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    parser.add_argument(
+        "--prompt-layout",
+        choices=tuple(LAYOUTS),
+        help="shared: the five specialists share one prompt, which an engine's prefix cache computes once a turn",
+    )
     parser.add_argument("--version", action="version", version=f"magnet-server {__version__}")
     _add_places(parser.add_argument_group("over HTTP: where"))
     _add_guards(parser.add_argument_group("over HTTP: who, and how much"))

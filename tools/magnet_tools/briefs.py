@@ -41,6 +41,9 @@ def make_brief(requests: Iterable[Request], then: str) -> Brief:
 def _part(request: Request) -> BriefPart:
     instruction = [message.content for message in request.messages if message.role == "system"]
     material = [message.content for message in request.messages if message.role != "system"]
+    if len(material) > 1:
+        # The dialogue, an utterance a message: a person reads who said what.
+        material = [request.values["dialogue"]]
     return BriefPart(
         agent=request.agent,
         role=_TITLES[request.agent],
@@ -59,9 +62,13 @@ def _lines(parts: Sequence[BriefPart]) -> Iterator[str]:
     shown: set[str] = set()
     for number, part in enumerate(parts, 1):
         heading = f"{number}. Write as the {part.role}" if len(parts) > 1 else f"Write as the {part.role}"
-        yield f"## {heading}\n\n{part.instruction}"
-        if part.material and part.material not in shown:
-            yield part.material
-        elif part.material:
+        told = part.instruction if part.instruction not in shown else "The instruction is the same as above."
+        yield f"## {heading}\n\n{told}"
+        beginning, _, end = part.material.rpartition("\n\n")
+        if part.material in shown:
             yield "From the same material as above."
-        shown.add(part.material)
+        elif beginning in shown:
+            yield f"From the same material as above, which ends for you with:\n{end}"
+        elif part.material:
+            yield part.material
+        shown.update(text for text in (part.instruction, part.material, beginning) if text)

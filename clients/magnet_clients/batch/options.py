@@ -44,6 +44,7 @@ class Options:
     shard: Shard
     pilot: int | None
     prompts: Path | None
+    prompt_layout: str | None
     redo: bool
     is_json: bool
     servers: int
@@ -65,8 +66,10 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     """Return the options; a usage error ends the program with status 2, as argparse does."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
-    if given.server and (given.store or given.prompts or given.servers != 1):
-        parser.error("--store, --prompts and --servers are for a server that is started here, not for --server")
+    if given.server and (given.store or given.prompts or given.prompt_layout or given.servers != 1):
+        parser.error(
+            "--store, --prompts, --prompt-layout and --servers are for a server that is started here, not for --server"
+        )
     if given.server and (given.max_calls is not None or given.max_cost is not None):
         parser.error("--max-calls and --max-cost are for a server that is started here, not for --server")
     if given.max_calls is not None and given.max_calls < given.servers:
@@ -85,6 +88,7 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
         shard=given.shard,
         pilot=given.pilot,
         prompts=given.prompts,
+        prompt_layout=given.prompt_layout,
         redo=given.redo,
         is_json=given.json,
         servers=given.servers,
@@ -121,6 +125,9 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--shard", type=_shard, default=Shard(), metavar="I/N", help="only part I of N, each with an OUT of its own")
     add("--pilot", type=_number(1), metavar="N", help="only N sessions now, then a forecast of the rest")
     add("--prompts", type=Path, metavar="DIR", help="prompt pack: ours, or the paper's prompts/ folder")
+    add(
+        "--prompt-layout", metavar="L", help="default, or shared: the specialists share a prompt that engines can cache"
+    )
     add("--max-calls", type=_number(1), metavar="N", help="stop after N model calls in this start of the command")
     add("--max-cost", type=_dollars, metavar="USD", help="stop when this start has cost so much; needs prices")
     add("--redo", action="store_true", help="write finished sessions again; model calls that did not change are kept")

@@ -94,6 +94,8 @@ async def _open_servers(options: Options, environ: Mapping[str, str]) -> AsyncGe
         arguments = ["--store", options.store or f"sqlite:///{options.out.absolute() / 'store.db'}"]
         if options.prompts:
             arguments += ["--prompts", str(options.prompts)]
+        if options.prompt_layout:
+            arguments += ["--prompt-layout", options.prompt_layout]
         starting = (start_server(arguments, {**environ, **options.budget}) for _ in range(options.servers))
         yield Servers([await stack.enter_async_context(server) for server in starting])
 

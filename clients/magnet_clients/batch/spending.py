@@ -14,6 +14,11 @@ class Spending:
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
 
+    @property
+    def uncached_prompt_tokens(self) -> int:
+        """The prompt tokens that the endpoints computed anew."""
+        return self.prompt_tokens - self.cached_prompt_tokens
+
     def __add__(self, other: "Spending") -> "Spending":
         """Return both together."""
         return self._combine(other, 1)

@@ -35,6 +35,7 @@ def as_json(outcome: Outcome) -> str:
             "calls": tally.spent.calls,
             "prompt_tokens": tally.spent.prompt_tokens,
             "cached_prompt_tokens": tally.spent.cached_prompt_tokens,
+            "uncached_prompt_tokens": tally.spent.uncached_prompt_tokens,
             "completion_tokens": tally.spent.completion_tokens,
             "cost_usd": tally.spent.cost_usd if tally.finished else None,
         },
@@ -101,7 +102,9 @@ def _usage(outcome: Outcome) -> str:
     spent = outcome.tally.spent
     parts = [show_count(spent.calls, "model call")]
     if outcome.run.engine != REHEARSAL:
-        parts.append(f"{spent.prompt_tokens:,} prompt and {spent.completion_tokens:,} completion tokens")
+        cached, uncached = spent.cached_prompt_tokens, spent.uncached_prompt_tokens
+        parts.append(f"{spent.prompt_tokens:,} prompt tokens ({cached:,} cached, {uncached:,} uncached)")
+        parts.append(f"{spent.completion_tokens:,} completion tokens")
         known = f"${spent.cost_usd:,.2f}" if spent.cost_usd is not None else "cost unknown (no price is configured)"
         parts.append(known)
     return ", ".join(parts)

@@ -38,8 +38,8 @@ def build_cost_section(evidence: Evidence) -> Section:
     if not evidence.corpora:
         return Section("cost", "Cost and calls", [Text("No sessions, so nothing to add up.")])
     rows = [_cost_row(corpus) for corpus in evidence.corpora]
-    columns = ["Corpus", "Calls", "Calls per session", "Prompt tokens", "of these cached", "Completion tokens"]
-    columns += ["Cost, $", "$ per session"]
+    columns = ["Corpus", "Calls", "Calls per session", "Prompt tokens", "of these cached", "Uncached"]
+    columns += ["Completion tokens", "Cost, $", "$ per session"]
     note = "What the sessions took to write, failed ones included. A dash: no price was configured, or the file does "
     note += "not tell. Judging is not included."
     return Section(
@@ -57,6 +57,7 @@ def _cost_row(corpus: Corpus) -> list[Cell]:
         number(usage.calls / corpus.sessions if is_told else None, 1),
         number(usage.prompt_tokens if is_told else None, 0),
         ratio(usage.cached_prompt_tokens, usage.prompt_tokens, 0),
+        number(usage.prompt_tokens - usage.cached_prompt_tokens if is_told else None, 0),
         number(usage.completion_tokens if is_told else None, 0),
         number(usage.cost_usd if is_priced else None, 2, n=usage.priced),
         number(usage.cost_usd / usage.priced if is_priced else None, 4, n=usage.priced),
