@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def measure(arguments: tuple[str, ...], folder: Path) -> tuple[float, float, flo
     return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_mb
 
 
-def run(sizes: list[int], commands: dict[str, tuple[str, ...]]) -> list[dict[str, object]]:
+def measure_all(sizes: Sequence[int], commands: Mapping[str, tuple[str, ...]]) -> list[dict[str, object]]:
     """Return one row for each command and size."""
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -71,6 +72,11 @@ def run(sizes: list[int], commands: dict[str, tuple[str, ...]]) -> list[dict[str
     return rows
 
 
+def run(*, is_quick: bool) -> list[dict[str, object]]:
+    """Measure each command."""
+    return measure_all((200,) if is_quick else (1_000, 10_000), COMMANDS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, nargs="+", default=[1_000, 10_000], metavar="N")
@@ -78,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args()
     chosen = {name: COMMANDS[name] for name in options.command or COMMANDS}
-    rows = run(options.sessions, chosen)
+    rows = measure_all(options.sessions, chosen)
     if options.json:
         print(json.dumps(rows, indent=2))
         return

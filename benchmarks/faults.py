@@ -40,6 +40,7 @@ async def _measure(base_url: str, sessions: int, turns: int) -> Row:
         "429": stats["rate_limited"],
         "500": stats["failed"],
         "dropped": stats["dropped"],
+        "ok": finished == sessions,
     }
 
 

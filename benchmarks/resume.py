@@ -17,9 +17,12 @@ from support import (
 from magnet.runtime import open_runtime
 
 
-async def _write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> float:
-    """Return the seconds it took to finish the sessions, or to reach this many answers and stop there."""
-    server = Endpoint(base_url)
+async def _write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> tuple[float, int]:
+    """Return the seconds it took to finish the sessions, or to reach this many answers and stop there.
+
+    With them go the calls that were under way at the stop.
+    """
+    server, under_way = Endpoint(base_url), 0
     async with open_runtime(settings_for(base_url, folder)) as runtime:
         with stopwatch() as watch:
             running = asyncio.ensure_future(run_sessions(runtime, sessions, turns))
@@ -27,13 +30,14 @@ async def _write(base_url: str, folder: Path, sessions: int, turns: int, stop_af
             while stop_after and (await asyncio.to_thread(server.ask, "/stats"))["answered"] < stop_after:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             if stop_after:
+                under_way = sum((await asyncio.to_thread(server.ask, "/under_way")).values())
                 running.cancel()
             else:
                 await running
-    return watch.wall_s
+    return watch.wall_s, under_way
 
 
-def write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> float:
+def write(base_url: str, folder: Path, sessions: int, turns: int, stop_after: int | None) -> tuple[float, int]:
     """Write the sessions in this process."""
     return asyncio.run(_write(base_url, folder, sessions, turns, stop_after))
 
@@ -43,9 +47,9 @@ def run(*, is_quick: bool) -> list[Row]:
     sessions, turns = (16, 2) if is_quick else (100, 3)
     calls = sessions * (8 * turns + 1)
     with simulated_server(first_token=0.05) as server, scratch_folder() as folder:
-        first_s = in_new_process(write, server.base_url, folder, sessions, turns, calls // 2)
+        first_s, under_way = in_new_process(write, server.base_url, folder, sessions, turns, calls // 2)
         before = server.ask("/stats")["requests"]
-        second_s = in_new_process(write, server.base_url, folder, sessions, turns, None)
+        second_s, _ = in_new_process(write, server.base_url, folder, sessions, turns, None)
         requests = server.ask("/stats")["requests"]
     return [
         {
@@ -54,7 +58,9 @@ def run(*, is_quick: bool) -> list[Row]:
             "asked before the stop": before,
             "asked after it": requests - before,
             "asked twice": requests - calls,
+            "under way at the stop": under_way,
             "seconds before": round(first_s, 2),
             "seconds after": round(second_s, 2),
+            "ok": requests - calls <= under_way,
         }
     ]

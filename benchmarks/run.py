@@ -1,32 +1,43 @@
-"""Every benchmark on the simulated model server, as tables and as one JSON file with machine and date.
+"""Every benchmark on the simulated model server, as tables and as one JSON file with machine and dates.
 
-    python benchmarks/run.py                     everything; with its faults, more than ten minutes
-    python benchmarks/run.py --quick             a small form of each, two minutes
+    python benchmarks/run.py                     everything
+    python benchmarks/run.py --quick             a small form of each
     python benchmarks/run.py --only overhead     one of them; may be repeated
 
-The JSON goes to benchmarks/results/ (--quick: nowhere) or where --json says. Compare ratios rather than figures: each
-is taken within one run, while the figures depend on what else the machine does. (Linux or macOS.)
+A full run goes to benchmarks/results/benchmarks.json, and from there to README.md beside it; each benchmark takes the
+place of its last run there, so that they can be run in pieces. --quick writes only where --json says. The status is 1
+where sessions or calls were lost or repeated, or memory leaks; a missed target of speed is only shown. Compare ratios
+rather than figures: each is taken within one run, while figures depend on what else the machine does. (Linux or macOS.)
 """
 
 import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import evaluation_throughput
 import faults
+import kills
 import latency
 import many_sessions
 import overhead
 import prompt_layouts
 import resume
 import servers
+import shared_store
+import soak
+import startup
 import tool_calls
-from support import ROOT, Row, print_table
+from support import ROOT, Row, UnavailableError, format_cell, print_table
+
+RESULTS = ROOT / "benchmarks" / "results" / "benchmarks.json"
 
 BENCHMARKS = {
     "latency": latency,
@@ -36,9 +47,14 @@ BENCHMARKS = {
     "faults": faults,
     "resume": resume,
     "servers": servers,
+    "kills": kills,
+    "soak": soak,
+    "shared_store": shared_store,
     "tool_calls": tool_calls,
+    "startup": startup,
+    "evaluation_throughput": evaluation_throughput,
 }
-"""Name → module with a `run(is_quick=…)` that gives the rows of its table."""
+"""Name → module with a `run(is_quick=…)` that gives the rows of its table; `ok` in a row says if it met its target."""
 
 TARGETS: Mapping[str, str] = {
     "latency": f"at least {latency.TARGET:g} times faster",
@@ -47,15 +63,20 @@ TARGETS: Mapping[str, str] = {
     "many_sessions": f"at most {many_sessions.TARGET_MB} MB with 500 sessions",
     "faults": "every session finishes",
     "resume": "asked twice: at most the calls under way at the stop",
+    "kills": "every session finishes, once; repeated: at most the calls under way at the kills",
+    "soak": f"at the end at most {soak.TARGET:.0%} more memory than early on",
+    "shared_store": "every session is generated once; repeated: at most the calls under way at the kill",
+    "startup": f"{startup.TARGET_MS} ms",
 }
+
+CORRECTNESS = frozenset({"faults", "resume", "kills", "soak", "shared_store"})
+"""The benchmarks whose target holds on any machine, however busy."""
 
 
 def describe_machine() -> dict[str, object]:
     """Return what the figures were measured on."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
-        "load at the start": round(os.getloadavg()[0], 2),
         "processor": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -63,31 +84,82 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-def _run(name: str, *, is_quick: bool) -> list[Row]:
-    began = time.perf_counter()
-    rows = BENCHMARKS[name].run(is_quick=is_quick)
+def _run(name: str, *, is_quick: bool) -> dict[str, Any]:
+    """Run one, print its table, and return its part of the JSON."""
+    load, date, began = os.getloadavg()[0], datetime.now(UTC), time.perf_counter()
+    rows: list[Row] = BENCHMARKS[name].run(is_quick=is_quick)
+    seconds = time.perf_counter() - began
     target = f"; target: {TARGETS[name]}" if name in TARGETS else ""
-    print(f"\n{name} ({time.perf_counter() - began:.0f} s{target})")
+    print(f"\n{name} ({seconds:.0f} s{target})")
     print_table(rows)
-    return rows
+    return {
+        "date": date.isoformat(timespec="seconds"),
+        "load at the start": round(load, 2),
+        "quick": is_quick,
+        "seconds": round(seconds),
+        "target": TARGETS.get(name),
+        "machine": describe_machine(),
+        "rows": rows,
+    }
 
 
-def main() -> None:
+def _keep(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Put one result into the file, in the place of its last one, and write the page beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    kept[name] = result
+    ordered = {each: kept[each] for each in (*BENCHMARKS, *kept) if each in kept}
+    path.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+    path.with_name("README.md").write_text(_show_page(path.name, ordered), encoding="utf-8")
+
+
+def _show_page(source: str, results: Mapping[str, dict[str, Any]]) -> str:
+    """Return the results as Markdown."""
+    parts = [f"# Benchmarks\n\nMade by `python benchmarks/run.py` from {source}.\n"]
+    for name, result in results.items():
+        machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+        target = f"Target: {result['target']}.\n\n" if result["target"] else ""
+        form = "quick form, " if result["quick"] else ""
+        when = (
+            f"{form}{result['date']}, {result['seconds']} s, load at the start {result['load at the start']}; {machine}"
+        )
+        parts.append(f"## {name}\n\n{target}{_show_rows(result['rows'])}\n\n<sub>{when}</sub>\n")
+    return "\n".join(parts)
+
+
+def _show_rows(rows: list[Row]) -> str:
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([format_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> int:
+    """Run what is asked for, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small form of each")
     parser.add_argument("--only", choices=tuple(BENCHMARKS), action="append", help="only this one; may be repeated")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the JSON goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the JSON goes; the page goes beside it")
     options = parser.parse_args()
-    path: Path | None = options.json or (None if options.quick else ROOT / "benchmarks" / "results" / "throughput.json")
-    results: dict[str, list[Row]] = {}
-    document = {"machine": describe_machine(), "quick": options.quick, "results": results}
+    path: Path | None = options.json or (None if options.quick else RESULTS)
+    missed: list[str] = []
     for name in options.only or BENCHMARKS:
-        results[name] = _run(name, is_quick=options.quick)
+        try:
+            result = _run(name, is_quick=options.quick)
+        except UnavailableError as error:
+            print(f"\n{name}: not run: {error}")
+            # Whoever asks for one by name wants it run.
+            missed += [name] if options.only else []
+            continue
+        if not all(row.get("ok", True) for row in result["rows"]):
+            print(f"  {name} missed its target")
+            missed += [name] if name in CORRECTNESS else []
         if path is not None:
             # After each, so that a run that is stopped keeps what it has.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            _keep(path, name, result)
+    if missed:
+        print(f"\nfailed: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

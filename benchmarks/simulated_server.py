@@ -11,6 +11,7 @@ end.
     POST …/chat/completions     the answer, with usage and cached tokens; no streaming, one choice
     GET  …/models               the one model
     GET  /stats                 what was asked and answered so far
+    GET  /under_way             how many requests are unanswered, or were answered a moment ago
     POST /faults                {"rate_limited": 0.2, "retry_after_s": 1, "failed": 0.1, "dropped": 0.05}
     POST /reset                 counts and prefix cache as at the start
 """
@@ -30,6 +31,10 @@ from typing import Any, cast
 from simulated_model import PUBLISHED, Lengths, Reply, SimulatedModel, Speed
 
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+A_MOMENT_S = 0.5
+"""How long a client may take to read an answer and to keep it, on a machine that is busy."""
 
 
 @dataclass(slots=True)
@@ -84,6 +89,14 @@ class Server:
         self._free = service.slots or 1_000_000
         self._waiting: deque[Callable[[], None]] = deque()
         self._draw = random.Random(seed)
+        self._unanswered = 0
+        self._answered_at: deque[float] = deque()
+
+    def under_way(self) -> dict[str, int]:
+        """Return how many requests have no answer yet, and how many have one that their client may not have kept."""
+        while self._answered_at and self._answered_at[0] < asyncio.get_running_loop().time() - A_MOMENT_S:
+            self._answered_at.popleft()
+        return {"unanswered": self._unanswered, "just answered": len(self._answered_at)}
 
     def reset(self) -> None:
         """Forget the counts and the prefix cache; the faults stay."""
@@ -106,9 +119,11 @@ class Server:
             self.stats.dropped += 1
             connection.drop()
         elif self._free:
+            self._unanswered += 1
             self._free -= 1
             self._serve(connection, body)
         else:
+            self._unanswered += 1
             self._waiting.append(partial(self._serve, connection, body))
             self.stats.most_waiting = max(self.stats.most_waiting, len(self._waiting))
 
@@ -140,11 +155,15 @@ class Server:
 
     def _end(self, connection: "Connection", reply: Reply | None) -> None:
         """Send what was answered, and give the slot to the request that has waited longest."""
+        self._unanswered -= 1
         if reply is not None:
             self._model.cache.keep(reply.all_blocks)
         if connection.is_lost:
             self.stats.abandoned += 1
         elif reply is not None:
+            self._answered_at.append(asyncio.get_running_loop().time())
+            if len(self._answered_at) > 10_000:
+                self.under_way()
             stats = self.stats
             stats.answered += 1
             stats.prompt_tokens += reply.prompt_tokens
@@ -215,6 +234,8 @@ class Connection(asyncio.Protocol):
             self.send(200, b'{"object": "list", "data": [{"id": "simulated", "object": "model"}]}')
         elif (method, path) == ("get", "/stats"):
             self.send(200, json.dumps(asdict(server.stats)).encode())
+        elif (method, path) == ("get", "/under_way"):
+            self.send(200, json.dumps(server.under_way()).encode())
         elif (method, path) == ("post", "/faults"):
             server.faults = Faults(**json.loads(body))
             self.send(200, json.dumps(asdict(server.faults)).encode())

@@ -36,6 +36,10 @@ Row: TypeAlias = dict[str, object]
 """One line of a benchmark's table."""
 
 
+class UnavailableError(Exception):
+    """The machine lacks what a benchmark needs; the message says what, and how to get it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A running simulated server."""
@@ -208,13 +212,16 @@ def scratch_folder() -> Generator[Path, None, None]:
 def print_table(rows: list[Row]) -> None:
     """Print rows of one shape as a table, their keys as the heading."""
     names = list(rows[0])
-    cells = [[_show(row[name]) for name in names] for row in rows]
+    cells = [[format_cell(row[name]) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     for line in (names, *cells):
         print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
-def _show(value: object) -> str:
+def format_cell(value: object) -> str:
+    """Return a value as a table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 

@@ -156,6 +156,28 @@ async def test_a_rate_limit_that_outlasts_all_tries_keeps_what_it_asked_for() ->
     assert caught.value.__cause__ is last
 
 
+async def test_refused_sixty_times_a_call_is_still_answered_while_its_patience_lasts() -> None:
+    # Where half of all calls are refused at random, that happens to one in 10 to the 18th.
+    trial = Trial([busy()] * 60)
+    assert await retry(trial.answer, 6, 1800.0, sleep=trial.sleep, random=lambda: 1.0)(REQUEST) is ANSWER
+
+
+async def test_patience_with_rate_limits_ends_and_faults_keep_to_their_tries() -> None:
+    trial = Trial([busy(30.0)] * 99)
+    with pytest.raises(RateLimitedError, match="after 34 tries"):
+        await retry(trial.answer, 6, 1800.0, sleep=trial.sleep, random=lambda: 1.0)(REQUEST)
+    assert 1800.0 <= sum(trial.waits) < 1860.0
+    trial = Trial([fault()] * 99)
+    with pytest.raises(EndpointFaultError, match="after 7 tries"):
+        await retry(trial.answer, 6, 1800.0, sleep=trial.sleep, random=lambda: 1.0)(REQUEST)
+
+
+async def test_without_retries_a_rate_limit_is_raised_at_once() -> None:
+    trial = Trial([busy()])
+    with pytest.raises(RateLimitedError):
+        await retry(trial.answer, 0, 1800.0, sleep=trial.sleep)(REQUEST)
+
+
 async def test_an_error_that_does_not_pass_ends_the_tries_and_counts_them() -> None:
     trial = Trial([fault(), busy(), RequestRefusedError("no")])
     with pytest.raises(RequestRefusedError, match=r"^no \(after 3 tries\)$"):

@@ -14,7 +14,7 @@ _LONGEST_WAIT_S = 30.0
 _LONGEST_ASKED_WAIT_S = 120.0
 _TOLD_WAIT_S = 20.0
 # A rate limit asks for nothing but waiting, so it gets more tries than a fault, which may not pass.
-_RATE_LIMIT_PATIENCE = 3
+_RATE_LIMIT_TRIES = 3
 
 _logger = logging.getLogger(__name__)
 
@@ -22,25 +22,30 @@ _logger = logging.getLogger(__name__)
 def retry(
     backend: Backend,
     retries: int,
+    patience_s: float = 0.0,
     *,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     random: Callable[[], float] = draw,
 ) -> Backend:
-    """Return the backend with `retries` further tries after a fault that may pass, three times as many after a 429.
+    """Return the backend with `retries` further tries after a fault that may pass, and more after a 429.
 
-    The two are counted apart, so that waiting for a busy endpoint leaves the tries for faults untouched.
+    Those are three times as many, and then as many as it takes until the call has waited for `patience_s` because of
+    them: an endpoint that refuses half of all calls refuses a few of millions twenty times in a row, and none for half
+    an hour. The two are counted apart, so that waiting for a busy endpoint leaves the tries for faults untouched.
     Waits double from 0.5 s to 30 s, each drawn between zero and that; what the endpoint asks for comes before it.
     """
 
     async def retried(request: Request) -> Completion:
         faults = rate_limits = 0
+        patience_left_s = patience_s if retries else 0.0
         while True:
             try:
                 return await backend(request)
             except ModelError as error:
                 is_rate_limit = isinstance(error, RateLimitedError)
-                seen, allowed = (rate_limits, retries * _RATE_LIMIT_PATIENCE) if is_rate_limit else (faults, retries)
-                if not error.is_transient or seen >= allowed:
+                seen, allowed = (rate_limits, retries * _RATE_LIMIT_TRIES) if is_rate_limit else (faults, retries)
+                is_out_of_tries = seen >= allowed and not (is_rate_limit and patience_left_s > 0.0)
+                if not error.is_transient or is_out_of_tries:
                     if tries := faults + rate_limits:
                         raise _count_tries(error, tries + 1) from error
                     raise
@@ -50,6 +55,7 @@ def retry(
                 _logger.log(level, "the next try of the %s is in %.0f s: %s", request.agent, wait_s, error)
             if is_rate_limit:
                 rate_limits += 1
+                patience_left_s -= wait_s
             else:
                 faults += 1
             await sleep(wait_s)

@@ -98,7 +98,7 @@ async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
                 check_endpoint(alone)
                 backend = await stack.enter_async_context(_connect_when_asked(alone))
                 endpoints.append(Endpoint(show_address(url), backend, model.concurrency))
-            yield retry(pool(endpoints, model.patience_s), model.retries)
+            yield retry(pool(endpoints, model.patience_s), model.retries, model.patience_s)
 
 
 @asynccontextmanager

@@ -54,19 +54,22 @@ class _Pool:
         tried: list[Endpoint] = []
         while True:
             endpoint = await self._admit(request, tried)
+            began, rest_s = _now(), 0.0
             try:
                 completion = await endpoint.backend(request)
             except ModelError as error:
                 tried.append(endpoint)
-                self._note_error(endpoint, request, error)
+                rest_s = self._note_error(endpoint, request, error, began)
                 if not self._goes_on(endpoint, error, tried):
                     raise
             else:
-                self._note_answer(endpoint)
+                self._note_answer(endpoint, began)
                 return completion
             finally:
-                endpoint.under_way -= 1
-                self._admit_waiting()
+                if rest_s > 0.0:
+                    asyncio.get_running_loop().call_later(rest_s, self._end_rest, endpoint, began)
+                else:
+                    self._free(endpoint)
 
     def _goes_on(self, endpoint: Endpoint, error: ModelError, tried: Sequence[Endpoint]) -> bool:
         if not error.is_transient:
@@ -75,6 +78,14 @@ class _Pool:
         if any(other.is_ready(now) and other.is_healthy(now) for other in self.endpoints if other not in tried):
             return True
         return endpoint.down_since is not None and not self._is_out_of_patience(now)
+
+    def _free(self, endpoint: Endpoint) -> None:
+        endpoint.under_way -= 1
+        self._admit_waiting()
+
+    def _end_rest(self, endpoint: Endpoint, began: float) -> None:
+        self._note_refused(endpoint, began)
+        self._free(endpoint)
 
     # Admission
 
@@ -138,7 +149,7 @@ class _Pool:
         ready = [endpoint for endpoint in self.endpoints if endpoint.is_ready(now)]
         if not ready:
             return None
-        best = min(ready, key=lambda each: (each in tried, not each.is_healthy(now), each.under_way / each.level))
+        best = min(ready, key=lambda each: (each in tried, not each.is_healthy(now), each.under_way / each.level.calls))
         # A probe that is due is made beside the work that the others do, or a recovered endpoint would stay unused.
         probed = next((each for each in ready if each.down_since is not None and each not in tried), None)
         if probed is not None or request.address is None or len(self.endpoints) == 1:
@@ -158,33 +169,44 @@ class _Pool:
 
     # What calls tell of an endpoint
 
-    def _note_answer(self, endpoint: Endpoint) -> None:
+    def _note_answer(self, endpoint: Endpoint, began: float) -> None:
         now = _now()
-        since = endpoint.note_answer()
-        endpoint.grow(now)
+        since = endpoint.note_answer(began, now)
         if since is not None:
             _logger.warning("%s answers again after %.0f s", endpoint.name, now - since)
 
-    def _note_error(self, endpoint: Endpoint, request: Request, error: ModelError) -> None:
+    def _note_error(self, endpoint: Endpoint, request: Request, error: ModelError, began: float) -> float:
+        """Take an error, and return for how many seconds its place stays taken."""
         now = _now()
-        endpoint.note_quiet(error, now)
         if isinstance(error, RateLimitedError):
-            endpoint.note_rate_limit(error, now)
-        elif not error.is_transient:
+            endpoint.note_rate_limit(error, began, now)
+            rest_s = endpoint.rest_s(began, now)
+            if not rest_s:
+                self._note_refused(endpoint, began)
+            return rest_s
+        if not error.is_transient:
             # A refusal concerns the request, and shows that the endpoint is up.
-            endpoint.note_answer()
-        else:
-            may_pause = self.patience_s > 0 and any(each.has_answered for each in self.endpoints)
-            if endpoint.note_fault(error, request, now, may_pause=may_pause):
-                self._tell_down(endpoint, error)
+            endpoint.note_up()
+        elif endpoint.note_fault(error, request, began, now, may_pause=self._may_pause()):
+            self._tell_down(endpoint, error)
+        return 0.0
+
+    def _note_refused(self, endpoint: Endpoint, began: float) -> None:
+        is_down = endpoint.note_refused(began, _now(), may_pause=self._may_pause())
+        if is_down and endpoint.last_error:
+            self._tell_down(endpoint, endpoint.last_error)
+
+    def _may_pause(self) -> bool:
+        return self.patience_s > 0 and any(each.has_answered for each in self.endpoints)
 
     def _tell_down(self, endpoint: Endpoint, error: ModelError) -> None:
         is_last = self._all_down_since() is not None
         what = f"sessions wait for up to {self.patience_s / 60:.0f} min" if is_last else "the others take its calls"
         since = datetime.now(UTC).isoformat(timespec="seconds")
+        state = "lets no call through" if isinstance(error, RateLimitedError) else "is down"
         _logger.warning(
-            "%s is down since %s; %s, and it is used again by itself when it answers (%s)",
-            endpoint.name, since, what, error,
+            "%s %s since %s; %s, and it is used again by itself when it answers (%s)",
+            endpoint.name, state, since, what, error,
         )  # fmt: skip
 
     def _all_down_since(self) -> float | None:

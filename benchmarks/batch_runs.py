@@ -1,0 +1,142 @@
+"""`magnet-batch` and `magnet-server` as commands on a simulated server: their intakes, processes and output."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from support import Endpoint, Row
+
+from magnet.intake_files import bundled_intakes, dump_intakes
+from magnet.intakes import Intake
+
+TIMEOUT_S = 600.0
+_MB = 1024 * 1024
+T = TypeVar("T")
+
+
+def environ_for(base_url: str, **settings: str) -> dict[str, str]:
+    """Return this process's environment with an endpoint and no other setting of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "MAGNET_"))}
+    return {**kept, "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "none", "MAGNET_LLM__MODEL": "simulated", **settings}
+
+
+def make_intakes(count: int) -> list[Intake]:
+    """Return so many cases, each with an id and an opening of its own."""
+    bundled = list(bundled_intakes().values())
+
+    def make(number: int) -> Intake:
+        intake = bundled[number % len(bundled)]
+        opening = intake.opening.model_copy(update={"client": f"{intake.opening.client} I am client {number:05}."})
+        return intake.model_copy(update={"id": f"case-{number:05}", "opening": opening})
+
+    return list(map(make, range(count)))
+
+
+def write_intakes(path: Path, count: int) -> None:
+    """Write so many cases to a file."""
+    path.write_text(dump_intakes(make_intakes(count)), "utf-8")
+
+
+@contextmanager
+def running(
+    module: str, arguments: Sequence[object], folder: Path, environ: Mapping[str, str]
+) -> Generator["subprocess.Popen[bytes]", None, None]:
+    """Give a command of ours that runs in the folder, where `module.log` has what it says; it is killed at the end."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    with (folder / f"{module}.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env=dict(environ), stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def http_server(
+    folder: Path, environ: Mapping[str, str]
+) -> Generator[tuple["subprocess.Popen[bytes]", str], None, None]:
+    """Give a `magnet-server` over HTTP on a free port, and its URL."""
+    arguments = ("--transport", "http", "--port", "0")
+    with running("magnet_server", arguments, folder, environ) as process:
+        said = folder / "magnet_server.log"
+        found = wait_for(lambda: re.search(r"serving (http\S+)", said.read_text("utf-8")), process)
+        yield process, found[1]
+
+
+def wait_for(look: Callable[[], T | None], process: "subprocess.Popen[bytes] | None" = None) -> T:
+    """Return what `look` gives once it gives something; fail where a process ends before that."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (found := look()):
+        if process is not None and process.poll() is not None:
+            raise SystemExit(f"{process.args} ended with status {process.returncode} before what was waited for")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {TIMEOUT_S:.0f} s in vain")
+        time.sleep(0.02)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = subprocess.run(["ps", "-A", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
+    pairs = (line.split() for line in found.splitlines())
+    return [int(child) for parent, child in pairs if int(parent) == pid]
+
+
+def kill_asking(pids: Sequence[int], endpoint: Endpoint) -> int:
+    """Kill processes at once, and return how many calls to their endpoint were under way then.
+
+    Those are what it has not answered, or answered half a second before at most: a client has to read an answer and
+    to keep it, which on a busy machine takes a while, and may be killed in between.
+    """
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    # What they had sent may still have to arrive.
+    time.sleep(0.05)
+    under_way = sum(endpoint.ask("/under_way").values())
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return under_way
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def rss_mb(pid: int) -> float:
+    """Return the memory of a process now, in MB."""
+    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    return int(shown) * 1024 / _MB
+
+
+def read_sessions(out: Path) -> list[dict[str, Any]]:
+    """Return the sessions that a run has written."""
+    return [json.loads(line) for line in (out / "sessions.jsonl").read_text("utf-8").splitlines()]
+
+
+def count_lines(path: Path) -> int:
+    """Return how many lines a file has; none where there is no file."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def describe_sessions(sessions: Sequence[Mapping[str, Any]], wanted: int, turns: int) -> Row:
+    """Return how many were wanted, are finished and whole, and stand there more than once."""
+    whole = {one["id"] for one in sessions if one["status"] == "finished" and len(one["dialogue"]) == 2 + 2 * turns}
+    return {
+        "sessions": wanted,
+        "finished": len(whole),
+        "written twice": len(sessions) - len({one["id"] for one in sessions}),
+    }

@@ -1,0 +1,93 @@
+"""One batch that is killed again and again, always at another moment, and each time started by the same command.
+
+What is killed is the batch with its server, the server alone or the batch alone, by lot. A call that was under way at
+a kill is repeated, and no other.
+"""
+
+import random
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+
+from batch_runs import (
+    TIMEOUT_S,
+    children_of,
+    describe_sessions,
+    environ_for,
+    is_alive,
+    kill_asking,
+    read_sessions,
+    running,
+    wait_for,
+    write_intakes,
+)
+from support import Endpoint, Row, scratch_folder, simulated_server
+
+SEED = 5
+CONCURRENCY = 24
+BATCH = "magnet_clients.batch"
+WHO = ("both", "both", "server", "batch")
+_STARTING_UP = 0.2
+"""The share of kills within the first two seconds, where no call may be under way yet."""
+
+
+def _kill(batch: "subprocess.Popen[bytes]", who: str, endpoint: Endpoint) -> int:
+    """Kill one or both, wait until neither is there, and return how many calls were under way at the kill."""
+    servers = children_of(batch.pid)
+    chosen = {"both": [batch.pid, *servers], "server": servers or [batch.pid], "batch": [batch.pid]}[who]
+    under_way = kill_asking(chosen, endpoint)
+    # What was not killed ends by itself when it finds the other gone.
+    batch.wait(TIMEOUT_S)
+    for pid in servers:
+        wait_for(partial(_is_gone, pid))
+    return under_way
+
+
+def _is_gone(pid: int) -> bool:
+    return not is_alive(pid)
+
+
+def _run_until(arguments: tuple[object, ...], folder: Path, endpoint: Endpoint, draw: random.Random, calls: int) -> int:
+    """Start the batch, kill it once the endpoint was asked so often, and return how many calls were under way."""
+    with running(BATCH, arguments, folder, environ_for(endpoint.base_url)) as batch:
+        if draw.random() < _STARTING_UP:
+            time.sleep(draw.uniform(0.0, 2.0))
+        else:
+            wait_for(lambda: endpoint.ask("/stats")["requests"] >= calls, batch)
+            time.sleep(draw.uniform(0.0, 0.2))
+        return _kill(batch, draw.choice(WHO), endpoint)
+
+
+def measure(sessions: int, turns: int, kills: int) -> Row:
+    """Return what became of the sessions, and what the endpoint was asked."""
+    draw = random.Random(SEED)
+    calls = sessions * (8 * turns + 1)
+    arguments = ("intakes.jsonl", "-o", "out", "--turns", turns, "--min-turns", turns, "--concurrency", CONCURRENCY)
+    with simulated_server(first_token=0.5) as endpoint, scratch_folder() as folder:
+        write_intakes(folder / "intakes.jsonl", sessions)
+        began = time.perf_counter()
+        moments = sorted(draw.uniform(0, 0.95 * calls) for _ in range(kills))
+        under_way = sum(_run_until(arguments, folder, endpoint, draw, int(moment)) for moment in moments)
+        with running(BATCH, arguments, folder, environ_for(endpoint.base_url)) as batch:
+            status = batch.wait()
+        written = read_sessions(folder / "out")
+        asked = endpoint.ask("/stats")["requests"]
+        seconds = time.perf_counter() - began
+    row = describe_sessions(written, sessions, turns)
+    kept = sum(session["usage"]["calls"] for session in written)
+    is_whole = status == 0 and row["finished"] == sessions and not row["written twice"]
+    return {
+        "kills": kills,
+        **row,
+        "calls": kept,
+        "repeated": asked - kept,
+        "under way at the kills": under_way,
+        "seconds": round(seconds, 1),
+        "ok": is_whole and asked - kept <= under_way,
+    }
+
+
+def run(*, is_quick: bool) -> list[Row]:
+    """Kill one batch many times."""
+    return [measure(12, 2, 3) if is_quick else measure(100, 3, 20)]

@@ -1,0 +1,56 @@
+"""Thousands of short sessions through one server process: what it holds at the end against what it held early on."""
+
+import time
+from pathlib import Path
+
+from batch_runs import (
+    count_lines,
+    describe_sessions,
+    environ_for,
+    http_server,
+    read_sessions,
+    rss_mb,
+    running,
+    wait_for,
+    write_intakes,
+)
+from support import Row, scratch_folder, simulated_server
+
+CONCURRENCY = 64
+TARGET = 0.1
+"""How much more than early on the server may hold at the end, of what it held then."""
+
+
+def measure(sessions: int, early: int) -> Row:
+    """Return what became of the sessions, and the server's memory after the first of them and after all."""
+    with simulated_server(first_token=0.02) as endpoint, scratch_folder() as folder:
+        write_intakes(folder / "intakes.jsonl", sessions)
+        environ = environ_for(endpoint.base_url, MAGNET_STORE=f"sqlite:///{folder / 'magnet.db'}")
+        with http_server(folder, environ) as (server, url):
+            began = time.perf_counter()
+            early_mb, end_mb = _run(folder, environ, (server.pid, url), early)
+            seconds = time.perf_counter() - began
+        row = describe_sessions(read_sessions(folder / "out"), sessions, 1)
+    return {
+        **row,
+        "seconds": round(seconds, 1),
+        f"MB after {early}": round(early_mb, 1),
+        "MB at the end": round(end_mb, 1),
+        "growth": round(end_mb / early_mb - 1, 3),
+        "ok": row["finished"] == sessions and end_mb <= (1 + TARGET) * early_mb,
+    }
+
+
+def _run(folder: Path, environ: dict[str, str], server: tuple[int, str], early: int) -> tuple[float, float]:
+    pid, url = server
+    arguments = ("intakes.jsonl", "-o", "out", "--turns", 1, "--concurrency", CONCURRENCY, "--server", url)
+    with running("magnet_clients.batch", arguments, folder, environ) as batch:
+        wait_for(lambda: count_lines(folder / "out" / "sessions.jsonl") >= early, batch)
+        early_mb = rss_mb(pid)
+        batch.wait()
+    return early_mb, rss_mb(pid)
+
+
+def run(*, is_quick: bool) -> list[Row]:
+    """Run one server for long."""
+    return [measure(300, 60) if is_quick else measure(2_000, 200)]
