@@ -32,7 +32,8 @@ _DRIVERS: Mapping[str, str] = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-_POSTGRES_OPTIONS: Mapping[str, object] = {
+_CONNECT_S = 10
+POSTGRES_OPTIONS: Mapping[str, object] = {
     # Writes wait in groups and reads are short, so few connections serve hundreds of sessions: who finds all of them
     # busy waits for one. Ten servers stay within PostgreSQL's usual hundred.
     "pool_size": 8,
@@ -40,8 +41,9 @@ _POSTGRES_OPTIONS: Mapping[str, object] = {
     "pool_timeout": 120,
     # A database that was restarted meanwhile is connected to again.
     "pool_pre_ping": True,
-    "connect_args": {"timeout": 10, "server_settings": {"application_name": "magnet"}},
+    "connect_args": {"timeout": _CONNECT_S, "server_settings": {"application_name": "magnet"}},
 }
+"""How its connections are made and kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +197,19 @@ async def open_database(url: str) -> AsyncGenerator[Database, None]:
     """
     _parse_url(url)
     database = Database(url)
+    failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(database.commit_groups())
             try:
                 yield database
+            except Exception as error:
+                # Raised below: a task group would make it one of a group, which no caller knows.
+                failure = error
             finally:
                 database.stop_committing()
+        if failure is not None:
+            raise failure
     finally:
         await database.dispose()
 
@@ -233,7 +241,7 @@ def _create_engine(url: str) -> AsyncEngine:
         # aiosqlite leaves a thread behind when it cannot open a file, and that thread's traceback on stderr.
         sqlite3.connect(parsed.database).close()
     try:
-        engine = create_async_engine(parsed, **({} if is_sqlite else _POSTGRES_OPTIONS))
+        engine = create_async_engine(parsed, **({} if is_sqlite else POSTGRES_OPTIONS))
     except ModuleNotFoundError as error:
         raise StoreError("a PostgreSQL store needs asyncpg: pip install 'magnet-server[postgres]'") from error
     if is_sqlite:
@@ -281,7 +289,7 @@ def _is_about_a_row(error: BaseException | None) -> bool:
 
 def _explain(error: Exception, url: str) -> str:
     # PostgreSQL's driver puts its class before the message; a failed connection may have no text at all.
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [_name(error)]
     text = re.sub(r"^<class '[^']*'>: ", "", lines[0])
     is_full = any(sign in text for sign in ("disk is full", "No space left")) or (
         isinstance(error, OSError) and error.errno == errno.ENOSPC
@@ -294,6 +302,10 @@ def _explain(error: Exception, url: str) -> str:
     if url.startswith("postgres") and _is_about_connecting(error):
         return f"{text}; check that PostgreSQL runs there and takes this user, or name another with MAGNET_STORE"
     return text
+
+
+def _name(error: Exception) -> str:
+    return f"no answer within {_CONNECT_S} s" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def _is_about_connecting(error: Exception) -> bool:
