@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from sqlalchemy import Insert, Table, event
 from sqlalchemy.dialects import sqlite
@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from magnet.errors import StoreError
+from magnet.store.patience import PATIENCE_S, Patience, sqlstate_of
 from magnet.store.versions import prepare_schema
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Database:
         self._waiting: list[_Write] = []
         self._has_waiting = asyncio.Event()
         self._is_closing = False
+        self._patience = Patience()
 
     @property
     def is_absent(self) -> bool:
@@ -94,10 +96,14 @@ class Database:
         Raises:
             StoreError: the database cannot be opened or read.
         """
-        with self._told():
-            engine = await self._open()
-            async with engine.connect() as connection:
-                return await work(connection)
+
+        async def attempt() -> T:
+            with self._told():
+                engine = await self._open()
+                async with engine.connect() as connection:
+                    return await work(connection)
+
+        return await self._patience.persist(attempt)
 
     async def write(self, work: Work[T]) -> T:
         """Run the statements in one transaction of their own and commit it.
@@ -105,10 +111,20 @@ class Database:
         Raises:
             StoreError: the database cannot be opened or written; nothing of this transaction is kept.
         """
-        with self._told():
-            engine = await self._open()
-            async with self._writing, engine.begin() as connection:
-                return await work(connection)
+        is_done = False
+
+        async def attempt() -> T:
+            nonlocal is_done
+            is_done = False
+            with self._told():
+                engine = await self._open()
+                async with self._writing, engine.begin() as connection:
+                    result = await work(connection)
+                    # What fails from here on may have been committed nevertheless.
+                    is_done = True
+                return result
+
+        return await self._patience.persist(attempt, lambda: is_done)
 
     async def append(self, statement: Insert, row: Mapping[str, object]) -> None:
         """Insert one row and return when it is committed; rows that wait at the same time share a transaction.
@@ -172,6 +188,8 @@ class Database:
                         await engine.dispose()
                         raise
                     self._engine = engine
+                    # One that was never there is told at once.
+                    self._patience.seconds = 0.0 if self.url.startswith("sqlite") else PATIENCE_S
         return self._engine
 
     def _told(self) -> "_ToldAsStoreError":
@@ -217,8 +235,15 @@ async def open_database(url: str) -> AsyncGenerator[Database, None]:
 async def _insert_all(
     connection: AsyncConnection, by_statement: Mapping[Insert, Sequence[Mapping[str, object]]]
 ) -> None:
-    for statement, rows in by_statement.items():
+    # In one order everywhere, lest two servers wait for each other's rows.
+    for statement in sorted(by_statement, key=lambda each: _table_of(each).name):
+        keys = _table_of(statement).primary_key.columns.keys()
+        rows = sorted(by_statement[statement], key=lambda row: tuple(str(row[key]) for key in keys))
         await connection.execute(statement, [dict(row) for row in rows])
+
+
+def _table_of(statement: Insert) -> Table:
+    return cast(Table, statement.table)
 
 
 def _parse_url(url: str) -> URL:
@@ -312,5 +337,4 @@ def _is_about_connecting(error: Exception) -> bool:
     if isinstance(error, OSError) or not isinstance(error, SQLAlchemyError | UnicodeError):
         return True
     # Classes of SQLSTATE: connection, authorization, no such database, too many connections, shutting down.
-    state = str(getattr(getattr(error, "orig", None), "sqlstate", None))
-    return state.startswith(("08", "28", "3D", "53300", "57P"))
+    return sqlstate_of(error).startswith(("08", "28", "3D", "53300", "57P"))
