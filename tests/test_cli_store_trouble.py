@@ -3,11 +3,14 @@
 import asyncio
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
 import pytest
+from batch_command import TIMEOUT_S, clean_environ, run_batch
 from postgres import execute
 
 from magnet.cli.main import main
@@ -90,3 +93,22 @@ def test_a_database_that_never_answers_is_not_waited_for_long(
     monkeypatch.setitem(options, "timeout", 0.1)
     told = only_line(capsys, ["sessions", "list", silent])
     assert ": no answer within 10 s; check that PostgreSQL runs there" in told
+
+
+def test_a_batch_on_a_store_of_a_newer_release_ends_in_one_line_and_makes_nothing(newer: str, tmp_path: Path) -> None:
+    refused = run_batch("bundled", "-o", "out", "--limit", 1, "--store", newer, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("magnet-batch: error: the store was written by a newer version (schema 99, ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_on_a_store_of_a_newer_release_does_not_start(newer: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "magnet_server", "--transport", "http", "--port", "0", "--store", newer]
+    server = subprocess.run(
+        command, cwd=tmp_path, env=clean_environ(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert server.returncode == 1
+    assert server.stderr.splitlines()[-1].startswith("magnet-server: error: the store was written by a newer version")
+    assert "Traceback" not in server.stderr
