@@ -12,6 +12,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs] it ships none
 import pytest
 from mcp_support import INTAKE, RuledModel, call, connect, model_settings
 from playing import open_stage, plan
+from postgres import execute
 from scripted import Script, Scripted, speak
 from sqlalchemy.engine import make_url
 
@@ -165,3 +166,32 @@ async def test_a_server_of_another_machine_keeps_its_session_until_its_lease_run
     assert (taken.data["status"], taken.data["exchanges"]) == ("finished", 1)
     # What the first one had been answered is not asked for again.
     assert model.agents == ["composer", "client"]
+
+
+FULL = """
+create function refuse() returns trigger language plpgsql as $$ begin
+    raise exception 'could not extend file "base/1/2": No space left on device' using errcode = 'disk_full';
+end $$;
+create trigger refuse before insert on calls for each row when (new.position >= 1) execute function refuse();
+"""
+
+
+async def test_a_full_disk_of_the_database_is_told_at_once_and_loses_nothing(
+    postgres_url: str, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"store": postgres_url})
+    async with open_stage(settings, Scripted()) as stage:
+        assert await stage.studio.store.count_sessions()
+        await asyncio.to_thread(execute, FULL, postgres_url)
+        session = await stage.play(plan(turns=3))
+        assert session.error is not None
+        assert session.error.kind == "store"
+        assert session.error.message.endswith(
+            "the disk is full; free some space and run the same command again: what was finished is kept"
+        )
+        await asyncio.to_thread(execute, "drop trigger refuse on calls", postgres_url)
+        kept = await stage.studio.store.find_calls("s")
+        finished = await stage.play(plan(turns=3))
+    assert (finished.status, finished.usage.calls) == ("finished", 1 + 8 * 3)
+    assert finished.dialogue[: len(session.dialogue)] == session.dialogue
+    assert len(kept) == 1 + 8
