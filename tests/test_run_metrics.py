@@ -1,6 +1,7 @@
 """What `/metrics` tells of generation, scraped from real server processes."""
 
 import os
+import re
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -10,12 +11,16 @@ import httpx2
 import pytest
 from fake_openai import NEVER_ANSWER, Answer, Body, FakeOpenAI, chat, failure, serve_fake_openai
 from http_support import have_called, reach, start_process, suit_everyone
+from magnet_server.run_metrics import RunMetrics
 from mcp_support import INTAKE, call, read_json
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from test_http_processes import workers_of
 
 PRICE = {"MAGNET_LLM__PRICE__PROMPT": "100", "MAGNET_LLM__PRICE__COMPLETION": "1000"}
 EACH_CALL = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "watching.md"
 
 Scraped = dict[tuple[str, ...], float]
 """Values by name and labels, the labels by their names' order."""
@@ -130,3 +135,15 @@ async def test_workers_are_added_up_and_a_dead_ones_gauges_are_taken_away(tmp_pa
         await have_called(fake, 12)
         # The new workers have taken up all six, and nobody counts what the dead ones were writing.
         await until_scraped(running.origin, "magnet_sessions_generating", 6)
+
+
+def test_the_metrics_are_those_that_the_documentation_lists() -> None:
+    rows = re.findall(r"^\| `(magnet_\w+)` \| ([^|]*?) ?\|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    registry = CollectorRegistry()
+    RunMetrics(registry)
+    # A counter's family goes by its name without the ending.
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
+    assert {name for name, _ in rows} == names
+    assert {label for _, labels in rows for label in labels.split(", ") if label} == {
+        "endpoint", "method", "outcome", "role",
+    }  # fmt: skip
