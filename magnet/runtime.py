@@ -1,7 +1,7 @@
 """What is open while a program runs, opened and closed by one lifespan."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from magnet.pipeline.generation import Jobs, open_jobs
 from magnet.pipeline.studio import Studio
 from magnet.prompts.loading import load_pack
 from magnet.store.store import open_store
+from magnet.watching import Watch, Watcher
 
 if TYPE_CHECKING:
     from magnet.evaluation.comparison_jobs import Comparisons
@@ -54,11 +55,12 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, backend_factory: BackendFactory | None = None
+    settings: Settings, backend_factory: BackendFactory | None = None, watchers: Sequence[Watcher] = ()
 ) -> AsyncGenerator[Runtime, None]:
     """Open models, store and jobs.
 
-    `backend_factory` replaces the configured endpoints, for tests and for embedding.
+    `backend_factory` replaces the configured endpoints, for tests and for embedding; the watchers are told of every
+    session, turn and call.
 
     Raises:
         PromptError: the prompt pack cannot be loaded.
@@ -68,8 +70,9 @@ async def open_runtime(
     if backend_factory:
         # What it opens writes for every role, so nothing is left to a host.
         settings = settings.rehearsed()
-    async with open_models(settings, backend_factory) as models, open_store(settings.store) as store:
-        studio = Studio(settings, pack, models, store)
+    watch = Watch(watchers)
+    async with open_models(settings, backend_factory, watch) as models, open_store(settings.store) as store:
+        studio = Studio(settings, pack, models, store, watch)
         async with open_jobs(studio) as jobs, asyncio.TaskGroup() as group:
             runtime = Runtime(studio, jobs, group)
             try:

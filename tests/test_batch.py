@@ -573,12 +573,12 @@ def test_on_a_terminal_the_progress_is_one_line_that_is_redrawn(tmp_path: Path, 
 
 
 @contextmanager
-def serve_http(tmp_path: Path, *arguments: str) -> Generator[str]:
+def serve_http(tmp_path: Path, *arguments: str, **environ: str) -> Generator[str]:
     """Run a magnet-server over HTTP on a free port and give its address."""
     server = subprocess.Popen(
         [sys.executable, "-m", "magnet_server", "--transport", "http", "--port", "0", *arguments],
         cwd=tmp_path,
-        env=clean_environ(MAGNET_STORE=f"sqlite:///{tmp_path / 'remote.db'}"),
+        env=clean_environ(MAGNET_STORE=f"sqlite:///{tmp_path / 'remote.db'}", **environ),
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )

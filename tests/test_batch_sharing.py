@@ -126,3 +126,11 @@ def test_shards_are_even_disjoint_complete_and_keep_their_cases_when_more_follow
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     for shard, part in zip(shards, parts, strict=True):
         assert shard.select(range(cases + more))[: len(part)] == part
+
+
+def test_a_folder_is_one_runs_alone_whatever_server_writes_the_sessions(tmp_path: Path, intakes: Path) -> None:
+    write_lock(tmp_path / "out", host="elsewhere", renewed_s_ago=5)
+    # It is refused before anything is asked of a server.
+    refused = run_batch(intakes, "-o", "out", "--server", "http://127.0.0.1:1", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "another magnet-batch (process 4321 on elsewhere) is writing out" in refused.stderr

@@ -20,6 +20,7 @@ from magnet.llm import Address, Backend, Choice, Completion, Message, Request
 from magnet.llm.layers import retry
 from magnet.llm.pace import Endpoint
 from magnet.llm.pool import pool
+from magnet.watching import EndpointState, Load, Watch
 
 pytestmark = pytest.mark.anyio
 
@@ -258,3 +259,37 @@ async def test_a_refusal_is_raised_at_once_whatever_else_could_answer() -> None:
     with pytest.raises(AuthenticationFailedError):
         await pool([refusing.endpoint(), good.endpoint("http://two/v1")])(ask(0))
     assert good.started == []
+
+
+# What is told of them
+
+
+async def test_a_long_wait_is_told_once_for_all_the_calls_that_are_told_to_wait() -> None:
+    asked = RateLimitedError("busy", retry_after_s=60.0)
+    served, watch = Served(lambda second: asked if second < 5 else None), Watch()
+    await ask_all(retry(pool([served.endpoint(ceiling=8)], watch=watch), 5, random=lambda: 0.0), 20)
+    # Ten refusals in a row then say that nothing gets through.
+    assert [notice.kind for notice in watch.notices] == ["quiet", "down", "up"]
+    assert {notice.endpoint for notice in watch.notices} == {"http://one/v1"}
+    assert watch.notices[0].text == "http://one/v1 asks the calls it refuses to wait for 60 s; they do (busy)"
+
+
+async def test_a_short_wait_is_not_worth_a_line() -> None:
+    asked = RateLimitedError("busy", retry_after_s=5.0)
+    served, watch = Served(lambda second: asked if second < 1 else None), Watch()
+    await ask_all(retry(pool([served.endpoint(ceiling=8)], watch=watch), 5, random=lambda: 0.0), 20)
+    assert list(watch.notices) == []
+
+
+async def test_the_load_tells_what_is_under_way_waits_and_is_down() -> None:
+    served, watch = Served(down(UNREACHABLE, 2, 600)), Watch()
+    backend = retry(pool([served.endpoint(ceiling=4)], watch=watch), 6, random=lambda: 1.0)
+    asking = asyncio.create_task(ask_all(backend, 30))
+    await asyncio.sleep(0.5)
+    assert watch.loads() == [Load((EndpointState("http://one/v1", None, 4, 4, 4),), 26)]
+    await asyncio.sleep(10)
+    (load,) = watch.loads()
+    assert load.endpoints[0].down_since is not None
+    await asking
+    assert watch.loads() == [Load((EndpointState("http://one/v1", None, 4, 4, 0),), 0)]
+    assert [notice.kind for notice in watch.notices] == ["down", "up"]

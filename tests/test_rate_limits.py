@@ -188,8 +188,9 @@ async def test_who_refuses_all_calls_is_asked_by_one_at_a_time_no_sooner_than_it
     assert 3 <= len(later) <= 4
     assert all(after - before > 30.0 for before, after in pairwise(later))
     assert limited.answers_a_second(200, 240) > 60
-    told = [record.getMessage() for record in caplog.records if record.name == "magnet.llm.pool"]
-    assert [line.split(" since ")[0].split(" after ")[0] for line in told] == [
+    told = [record.getMessage() for record in caplog.records if record.name == "magnet.watching"]
+    assert [line.split(" since ")[0].split(" after ")[0].split(" (")[0] for line in told] == [
+        "http://one/v1 asks the calls it refuses to wait for 30 s; they do",
         "http://one/v1 lets no call through",
         "http://one/v1 answers again",
     ]

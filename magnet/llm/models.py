@@ -13,6 +13,7 @@ from magnet.engines import HOST, REHEARSAL
 from magnet.llm import Backend, Completion, Request
 from magnet.llm.budget import Budget
 from magnet.llm.endpoints import check_endpoint
+from magnet.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +51,29 @@ BackendFactory = Callable[[ModelSettings], AbstractAsyncContextManager[Backend]]
 
 
 @asynccontextmanager
-async def open_models(settings: Settings, factory: BackendFactory | None = None) -> AsyncGenerator[Models, None]:
+async def open_models(
+    settings: Settings, factory: BackendFactory | None = None, watch: Watch | None = None
+) -> AsyncGenerator[Models, None]:
     """Open every endpoint the roles name, each once, and close them at the end.
 
-    `factory` replaces the real endpoints, for tests and for embedding.
+    `factory` replaces the real endpoints, for tests and for embedding; `watch` is told of every call.
     """
+    watch = watch or Watch()
+    factory = factory or partial(open_backend, watch=watch)
     async with AsyncExitStack() as stack:
         by_endpoint: dict[object, Backend] = {}
         for model in settings.models.values():
             if model.endpoint not in by_endpoint:
-                by_endpoint[model.endpoint] = await stack.enter_async_context((factory or open_backend)(model))
+                by_endpoint[model.endpoint] = await stack.enter_async_context(factory(model))
         backends: dict[ModelRole, Backend] = {
             role: by_endpoint[model.endpoint] for role, model in settings.models.items()
         }
-        yield _within_budget(Models(settings.models, backends), settings)
+        models = _within_budget(Models(settings.models, backends), settings)
+        watched: dict[ModelRole, Backend] = {
+            role: watch.calls(backend, role, settings.models[role].engine, models.price)
+            for role, backend in models.backends.items()
+        }
+        yield Models(models.settings, watched)
 
 
 def _within_budget(models: Models, settings: Settings) -> Models:
@@ -79,7 +89,7 @@ def _within_budget(models: Models, settings: Settings) -> Models:
 
 
 @asynccontextmanager
-async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
+async def open_backend(model: ModelSettings, watch: Watch | None = None) -> AsyncGenerator[Backend, None]:
     """Open a role's endpoints with their layers: retry around the pool that chooses among them and holds them back."""
     # The rehearsal engine's tables are wasted beside an endpoint.
     if model.engine == "rehearsal":
@@ -98,7 +108,7 @@ async def open_backend(model: ModelSettings) -> AsyncGenerator[Backend, None]:
                 check_endpoint(alone)
                 backend = await stack.enter_async_context(_connect_when_asked(alone))
                 endpoints.append(Endpoint(show_address(url), backend, model.concurrency))
-            yield retry(pool(endpoints, model.patience_s), model.retries, model.patience_s)
+            yield retry(pool(endpoints, model.patience_s, watch), model.retries, model.patience_s)
 
 
 @asynccontextmanager

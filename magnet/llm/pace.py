@@ -33,6 +33,8 @@ connections and imports, are soon forgotten."""
 class Endpoint:
     """One endpoint; `ceiling` is the most calls at once, `name` its address as messages may show it.
 
+    Of the calls `under_way` those are `resting` that were refused and whose places stay taken for a while.
+
     A 429 concerns the call that got it, which waits as long as it asks. The whole endpoint is left alone, as one
     that is down, once a run of them says that nothing gets through; then one call at a time finds out whether it
     takes calls again, no sooner than the last of them asked.
@@ -44,13 +46,14 @@ class Endpoint:
     level: Level = field(init=False)
     _level_before: Level = field(init=False)
     under_way: int = 0
+    resting: int = 0
     has_answered: bool = False
     down_since: float | None = None
     last_error: ModelError | None = None
+    asked_until: float = 0.0
     _answer_s: float = FIRST_PROBE_S
     _answered_at: float = -inf
     _refused: int = 0
-    _asked_until: float = 0.0
     _quiet_until: float = 0.0
     _probe_at: float = 0.0
     _probe_wait_s: float = FIRST_PROBE_S
@@ -110,7 +113,7 @@ class Endpoint:
         # It is an answer: whatever sends it is up, and does not fail.
         self.has_answered = True
         self._failed.clear()
-        self._asked_until = max(self._asked_until, now + min(error.retry_after_s or 0.0, LONGEST_QUIET_S))
+        self.asked_until = max(self.asked_until, now + min(error.retry_after_s or 0.0, LONGEST_QUIET_S))
         self.last_error = error
         if self.down_since is not None and began >= self._probe_at:
             self._wait_longer(now, LONGEST_REFUSED_S)
@@ -168,4 +171,4 @@ class Endpoint:
 
     def _plan_probe(self, now: float) -> None:
         # On top, because one that always asks for the same time may open and close by the clock.
-        self._probe_at = max(now, self._asked_until) + self._probe_wait_s
+        self._probe_at = max(now, self.asked_until) + self._probe_wait_s

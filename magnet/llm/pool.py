@@ -6,7 +6,6 @@ down is the call that has waited longest, and a call that meets it down waits ag
 
 import asyncio
 import copy
-import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,17 @@ from datetime import UTC, datetime, timedelta
 
 from magnet.errors import ModelError, RateLimitedError
 from magnet.llm import Backend, Completion, Request
-from magnet.llm.pace import Endpoint
+from magnet.llm.pace import LONGEST_QUIET_S, Endpoint
+from magnet.watching import EndpointState, Load, Watch
 
 PATIENCE_S = 1800.0
+
+TOLD_QUIET_S = 20.0
+"""A wait this long that an endpoint asks for would look like a hang to whoever watches, so it is told."""
 
 # A turn is up to seven calls at once, so a session that brings its next turn makes no endpoint "more loaded".
 _CLEARLY_MORE = 8
 _HOMES_KEPT = 10_000
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,20 +32,24 @@ class _Waiter:
     request: Request
 
 
-def pool(endpoints: Sequence[Endpoint], patience_s: float = PATIENCE_S) -> Backend:
-    """Return the endpoints as one backend.
+def pool(endpoints: Sequence[Endpoint], patience_s: float = PATIENCE_S, watch: Watch | None = None) -> Backend:
+    """Return the endpoints as one backend; `watch` is told how they are.
 
     While all of them are down, calls wait for up to `patience_s` from when the last one went; 0 never waits.
     An address that has not answered once since the start is more likely mistyped than down: where no endpoint has
     answered yet, each failure is raised as it comes.
     """
-    return _Pool(endpoints, patience_s).call
+    watch = watch or Watch()
+    made = _Pool(endpoints, patience_s, watch)
+    watch.pools.append(made.look)
+    return made.call
 
 
 @dataclass(slots=True)
 class _Pool:
     endpoints: Sequence[Endpoint]
     patience_s: float
+    watch: Watch
     waiting: deque[_Waiter] = field(default_factory=deque[_Waiter])
     homes: OrderedDict[str, Endpoint] = field(default_factory=OrderedDict[str, Endpoint])
     timer: asyncio.TimerHandle | None = None
@@ -67,6 +72,7 @@ class _Pool:
                 return completion
             finally:
                 if rest_s > 0.0:
+                    endpoint.resting += 1
                     asyncio.get_running_loop().call_later(rest_s, self._end_rest, endpoint, began)
                 else:
                     self._free(endpoint)
@@ -84,6 +90,7 @@ class _Pool:
         self._admit_waiting()
 
     def _end_rest(self, endpoint: Endpoint, began: float) -> None:
+        endpoint.resting -= 1
         self._note_refused(endpoint, began)
         self._free(endpoint)
 
@@ -172,12 +179,15 @@ class _Pool:
     def _note_answer(self, endpoint: Endpoint, began: float) -> None:
         now = _now()
         since = endpoint.note_answer(began, now)
+        self.watch.note(endpoint.name)
         if since is not None:
-            _logger.warning("%s answers again after %.0f s", endpoint.name, now - since)
+            self.watch.tell("up", endpoint.name, f"{endpoint.name} answers again after {now - since:.0f} s")
 
     def _note_error(self, endpoint: Endpoint, request: Request, error: ModelError, began: float) -> float:
         """Take an error, and return for how many seconds its place stays taken."""
         now = _now()
+        self.watch.note(endpoint.name, error)
+        self._tell_quiet(endpoint, error, now)
         if isinstance(error, RateLimitedError):
             endpoint.note_rate_limit(error, began, now)
             rest_s = endpoint.rest_s(began, now)
@@ -199,15 +209,33 @@ class _Pool:
     def _may_pause(self) -> bool:
         return self.patience_s > 0 and any(each.has_answered for each in self.endpoints)
 
+    def _tell_quiet(self, endpoint: Endpoint, error: ModelError, now: float) -> None:
+        asked_s = min(error.retry_after_s or 0.0, LONGEST_QUIET_S)
+        # Of the calls that are told the same, the first tells it; that one is down is told anyway.
+        is_first = endpoint.down_since is None and max(endpoint.ready_at(), endpoint.asked_until) <= now
+        if asked_s >= TOLD_QUIET_S and is_first:
+            whom = "the calls it refuses" if isinstance(error, RateLimitedError) else "all calls"
+            text = f"{endpoint.name} asks {whom} to wait for {asked_s:.0f} s; they do ({error})"
+            self.watch.tell("quiet", endpoint.name, text)
+
     def _tell_down(self, endpoint: Endpoint, error: ModelError) -> None:
         is_last = self._all_down_since() is not None
         what = f"sessions wait for up to {self.patience_s / 60:.0f} min" if is_last else "the others take its calls"
         since = datetime.now(UTC).isoformat(timespec="seconds")
         state = "lets no call through" if isinstance(error, RateLimitedError) else "is down"
-        _logger.warning(
-            "%s %s since %s; %s, and it is used again by itself when it answers (%s)",
-            endpoint.name, state, since, what, error,
-        )  # fmt: skip
+        again = "it is used again by itself when it answers"
+        text = f"{endpoint.name} {state} since {since}; {what}, and {again} ({error})"
+        self.watch.tell("down", endpoint.name, text)
+
+    def look(self) -> Load:
+        """Return the endpoints as they stand."""
+        states = tuple(
+            EndpointState(
+                each.name, _date(each.down_since), int(each.level.calls), each.ceiling, each.under_way - each.resting
+            )
+            for each in self.endpoints
+        )
+        return Load(states, sum(not waiter.admitted.done() for waiter in self.waiting))
 
     def _all_down_since(self) -> float | None:
         """Return when the last endpoint went down, or None while one is up."""
@@ -222,6 +250,13 @@ class _Pool:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _date(since: float | None) -> str | None:
+    """Return when a time of the event loop was, in UTC."""
+    if since is None:
+        return None
+    return (datetime.now(UTC) - timedelta(seconds=_now() - since)).isoformat(timespec="seconds")
 
 
 def _tell_patience(error: ModelError, patience_s: float) -> ModelError:

@@ -20,6 +20,7 @@ from magnet.pipeline.studio import Studio
 from magnet.records import ErrorRecord, SessionRecord
 from magnet.store.rows import NewSession
 from magnet.store.store import opening_messages
+from magnet.watching import SessionRun
 
 CLAIM_SECONDS = 60.0
 RENEW_SECONDS = 15.0
@@ -216,8 +217,7 @@ class Jobs:
                 # Another process ended it between our look and our claim.
                 await self._let_go(session_id)
                 return
-            known = await self._studio.store.find_calls(session.scope)
-            await run_session(self._studio, session, known)
+            await self._write(session)
         except asyncio.CancelledError:
             await self._let_go(session_id)
             raise
@@ -227,6 +227,17 @@ class Jobs:
         except Exception as error:
             _log.exception("session failed", extra={"session_id": session_id})
             await self._fail(session_id, MagnetError(f"internal error: {type(error).__name__}: {error}"))
+
+    async def _write(self, session: SessionRecord) -> None:
+        known = await self._studio.store.find_calls(session.scope)
+        run = SessionRun(session.id, session.method, session.engine, is_resumed=bool(known))
+        with self._studio.watch.during(run):
+            try:
+                await run_session(self._studio, session, known)
+            except asyncio.CancelledError:
+                run.outcome = "cancelled" if session.id in self._cancelling else "interrupted"
+                raise
+            run.outcome = "finished"
 
     async def _let_go(self, session_id: str) -> None:
         if session_id in self._cancelling:

@@ -12,6 +12,7 @@ from magnet.pipeline.turn import make_plan, write_client_turn, write_counselor_t
 from magnet.pipeline.variants import get_method
 from magnet.records import PlanRecord, SessionRecord, UtteranceRecord
 from magnet.store.rows import StoredMessage
+from magnet.watching import TurnRun
 
 
 async def plan_session(studio: Studio, session: SessionRecord, team: Team) -> SessionRecord:
@@ -19,7 +20,8 @@ async def plan_session(studio: Studio, session: SessionRecord, team: Team) -> Se
     method = get_method(session.method)
     if method.planner is None or session.plan is not None:
         return session
-    answer = await make_plan(team, method.planner, studio.case_for(session), place_of(session))
+    with studio.watch.during(TurnRun(session.id, "plan", 0)):
+        answer = await make_plan(team, method.planner, studio.case_for(session), place_of(session))
     plan = PlanRecord(technique=answer.value.technique, text=answer.value.text, flags=answer.flags)
     await studio.store.set_plan(session.id, plan)
     return session.model_copy(update={"plan": plan})
@@ -36,10 +38,13 @@ async def write_message(
         ModelError: a model gave no answer.
     """
     scene, place, position = studio.scene_of(session), place_of(session, take), len(session.dialogue)
+    exchange = position // 2 - 1
     if next_speaker(scene.dialogue) is Role.COUNSELOR:
-        turn = await write_counselor_turn(team, get_method(session.method), scene, place, forced)
+        with studio.watch.during(TurnRun(session.id, "counselor", exchange)):
+            turn = await write_counselor_turn(team, get_method(session.method), scene, place, forced)
         return StoredMessage(position, Role.COUNSELOR, turn.text, turn.techniques, turn.candidates, turn.flags), False
-    answer = await write_client_turn(team, scene.case, scene.dialogue, place)
+    with studio.watch.during(TurnRun(session.id, "client", exchange)):
+        answer = await write_client_turn(team, scene.case, scene.dialogue, place)
     flags = client_flags(session, answer.value, answer.flags)
     return StoredMessage(position, Role.CLIENT, answer.value.text, flags=flags), answer.value.has_end_marker
 

@@ -1,7 +1,7 @@
 """What a session is made with: the prompt pack, the models and the store, in one value that is passed along."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from magnet import __version__
 from magnet.agents import ModelRole
@@ -19,6 +19,7 @@ from magnet.prompts import Pack
 from magnet.records import ModelRecord, ProvenanceRecord, SessionRecord
 from magnet.store.recording import recording
 from magnet.store.store import Store, now
+from magnet.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Studio:
     pack: Pack
     models: Models
     store: Store
+    watch: Watch = field(default_factory=Watch)
 
     def team(self) -> Team:
         """Return the agents for a dialogue that is kept nowhere; their calls are not recorded."""

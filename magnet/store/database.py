@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import sqlite
@@ -16,7 +16,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from magnet.errors import StoreError
-from magnet.store.drivers import Driver, Work, hide_password, is_file, open_driver, parse_url
+from magnet.store.drivers import CONNECT_S, Driver, Work, hide_password, is_file, open_driver, parse_url
+from magnet.store.patience import PATIENCE_S, Patience, sqlstate_of
 from magnet.store.versions import bring_up_to_date, is_up_to_date
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Database:
         self._waiting: list[_Write] = []
         self._has_waiting = asyncio.Event()
         self._is_closing = False
+        self._patience = Patience()
 
     @property
     def is_absent(self) -> bool:
@@ -71,8 +73,12 @@ class Database:
         Raises:
             StoreError: the database cannot be opened or read.
         """
-        with self._told():
-            return await (await self._open()).read(work)
+
+        async def attempt() -> T:
+            with self._told():
+                return await (await self._open()).read(work)
+
+        return await self._patience.persist(attempt)
 
     async def write(self, work: Work[T]) -> T:
         """Run the statements in one transaction of their own and commit it.
@@ -80,8 +86,21 @@ class Database:
         Raises:
             StoreError: the database cannot be opened or written; nothing of this transaction is kept.
         """
-        with self._told():
-            return await (await self._open()).write(work)
+        is_done = False
+
+        def work_through(connection: Connection) -> T:
+            nonlocal is_done
+            is_done = False
+            result = work(connection)
+            # What fails from here on may have been committed nevertheless.
+            is_done = True
+            return result
+
+        async def attempt() -> T:
+            with self._told():
+                return await (await self._open()).write(work_through)
+
+        return await self._patience.persist(attempt, lambda: is_done)
 
     async def append(self, statement: Insert, row: Mapping[str, object]) -> None:
         """Insert one row and return when it is committed; rows that wait at the same time share a transaction.
@@ -146,6 +165,8 @@ class Database:
                         await driver.close()
                         raise
                     self._driver = driver
+                    # One that was never there is told at once.
+                    self._patience.seconds = 0.0 if self.url.startswith("sqlite") else PATIENCE_S
         return self._driver
 
     def _told(self) -> "_ToldAsStoreError":
@@ -171,20 +192,33 @@ async def open_database(url: str) -> AsyncGenerator[Database, None]:
     """
     parse_url(url)
     database = Database(url)
+    failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(database.commit_groups())
             try:
                 yield database
+            except Exception as error:
+                # Raised below: a task group would make it one of a group, which no caller knows.
+                failure = error
             finally:
                 database.stop_committing()
+        if failure is not None:
+            raise failure
     finally:
         await database.close()
 
 
 def _insert_all(connection: Connection, by_statement: Mapping[Insert, Sequence[Mapping[str, object]]]) -> None:
-    for statement, rows in by_statement.items():
+    # In one order everywhere, lest two servers wait for each other's rows.
+    for statement in sorted(by_statement, key=lambda each: _table_of(each).name):
+        keys = _table_of(statement).primary_key.columns.keys()
+        rows = sorted(by_statement[statement], key=lambda row: tuple(str(row[key]) for key in keys))
         connection.execute(statement, rows)
+
+
+def _table_of(statement: Insert) -> Table:
+    return cast(Table, statement.table)
 
 
 class _ToldAsStoreError:
@@ -215,7 +249,7 @@ def _is_about_a_row(error: BaseException | None) -> bool:
 
 def _explain(error: Exception, url: str) -> str:
     # PostgreSQL's driver puts its class before the message; a failed connection may have no text at all.
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [_name(error)]
     text = re.sub(r"^<class '[^']*'>: ", "", lines[0])
     is_full = any(sign in text for sign in ("disk is full", "No space left")) or (
         isinstance(error, OSError) and error.errno == errno.ENOSPC
@@ -230,9 +264,12 @@ def _explain(error: Exception, url: str) -> str:
     return text
 
 
+def _name(error: Exception) -> str:
+    return f"no answer within {CONNECT_S} s" if isinstance(error, TimeoutError) else type(error).__name__
+
+
 def _is_about_connecting(error: Exception) -> bool:
     if isinstance(error, OSError) or not isinstance(error, SQLAlchemyError | UnicodeError):
         return True
     # Classes of SQLSTATE: connection, authorization, no such database, too many connections, shutting down.
-    state = str(getattr(getattr(error, "orig", None), "sqlstate", None))
-    return state.startswith(("08", "28", "3D", "53300", "57P"))
+    return sqlstate_of(error).startswith(("08", "28", "3D", "53300", "57P"))

@@ -27,7 +27,10 @@ _DRIVERS: Mapping[str, str] = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-_POSTGRES_OPTIONS: Mapping[str, object] = {
+CONNECT_S = 10
+"""Seconds that PostgreSQL is given to take a connection."""
+
+POSTGRES_OPTIONS: Mapping[str, object] = {
     # Writes wait in groups and reads are short, so few connections serve hundreds of sessions: who finds all of them
     # busy waits for one. Ten servers stay within PostgreSQL's usual hundred.
     "pool_size": 8,
@@ -35,8 +38,9 @@ _POSTGRES_OPTIONS: Mapping[str, object] = {
     "pool_timeout": 120,
     # A database that was restarted meanwhile is connected to again.
     "pool_pre_ping": True,
-    "connect_args": {"timeout": 10, "server_settings": {"application_name": "magnet"}},
+    "connect_args": {"timeout": CONNECT_S, "server_settings": {"application_name": "magnet"}},
 }
+"""How its connections are made and kept."""
 
 
 class Driver(Protocol):
@@ -150,7 +154,7 @@ class _Pool:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         try:
-            self._engine = create_async_engine(url, **_POSTGRES_OPTIONS)
+            self._engine = create_async_engine(url, **POSTGRES_OPTIONS)
         except ModuleNotFoundError as error:
             raise StoreError("a PostgreSQL store needs asyncpg: pip install 'magnet-server[postgres]'") from error
 

@@ -1,5 +1,6 @@
 """The FastAPI app: `/mcp` (Streamable HTTP, both protocol eras), `/healthz`, `/readyz`, `/metrics`, `/api`."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from magnet.runtime import Runtime, open_runtime
 from magnet_server import api, metrics
 from magnet_server.access_log import write_access
 from magnet_server.auth import Identify, RequireToken
+from magnet_server.exporting import flush_spans
 from magnet_server.hosts import HostCheck, origins_of
 from magnet_server.limits import MAX_BODY_BYTES, BodyLimit, RateLimit
 from magnet_server.observing import Observe, observe_messages
 from magnet_server.problems import explain_problems
+from magnet_server.spans import Spans
 from magnet_server.tokens import Token, make_token
+
+_LOOK_EVERY_S = 1.0
 
 _CORS_METHODS = ("GET", "POST", "DELETE")
 _CORS_HEADERS = (
@@ -86,11 +91,14 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        async with open_runtime(settings, backend_factory) as runtime:
+        watchers = (counters.run, Spans())
+        async with open_runtime(settings, backend_factory, watchers) as runtime:
             app.state.runtime = runtime
-            async with server.session_manager.run():
+            async with _looking(runtime, counters), server.session_manager.run():
                 await runtime.jobs.resume_unfinished()
                 yield
+        # The sessions that were being written have been let go by now, and their spans have ended.
+        await asyncio.to_thread(flush_spans)
 
     def shared() -> AbstractAsyncContextManager[Runtime]:
         return _lend(app)
@@ -116,6 +124,24 @@ def build_app(
 
 
 @asynccontextmanager
+async def _looking(runtime: Runtime, counters: metrics.Metrics) -> AsyncGenerator[None, None]:
+    """Look at the endpoints now and then, where whichever worker is scraped tells of those of all."""
+
+    async def keep_looking() -> None:
+        while True:
+            counters.run.look(runtime.studio.watch.loads())
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(keep_looking()) if counters.is_shared else None
+        try:
+            yield
+        finally:
+            if looking:
+                looking.cancel()
+
+
+@asynccontextmanager
 async def _lend(app: FastAPI) -> AsyncGenerator[Runtime, None]:
     yield app.state.runtime
 
@@ -134,8 +160,10 @@ def _add_watching(app: FastAPI, settings: Settings, counters: metrics.Metrics) -
 
     @app.get("/metrics", include_in_schema=False)
     async def scrape(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction] as above
+        studio = api.runtime_of(request).studio
+        counters.run.look(studio.watch.loads())
         try:
-            sessions = await api.runtime_of(request).studio.store.count_sessions()
+            sessions = await studio.store.count_sessions()
         except StoreError:
             sessions = None
         return Response(counters.render(settings.engine, sessions), media_type=metrics.CONTENT_TYPE)

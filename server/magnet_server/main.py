@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -73,6 +74,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         return 0
     # FastAPI and uvicorn cost a third of a second that no stdio host should wait for.
     from magnet_server.app import HttpOptions
+    from magnet_server.exporting import export_spans
     from magnet_server.http import serve_http
     from magnet_server.listening import Place
 
@@ -81,6 +83,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         raise SettingsError(
             f"--host {options.host} is open to others: protect it with --token-file or --token (or MAGNET_TOKEN)"
         )
+    export_spans(_say)
     http = HttpOptions(
         tokens=tokens,
         origins=tuple(options.allow_origin),
@@ -111,12 +114,17 @@ def _serve_stdio(settings: Settings) -> None:
     with _stdout_to_stderr(), _keep_garbage():
         from magnet_tools.server import build_server
 
-        server = build_server(settings)
+        from magnet.runtime import open_runtime
+        from magnet_server.exporting import export_spans, flush_spans
+        from magnet_server.spans import Spans
+
+        export_spans(_say)
+        server = build_server(settings, opener=partial(open_runtime, settings, watchers=(Spans(),)))
     try:
         anyio.run(server.run_stdio_async)
     finally:
         with _stdout_to_stderr():
-            pass
+            flush_spans()
 
 
 @contextmanager

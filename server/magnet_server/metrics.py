@@ -1,4 +1,4 @@
-"""Metrics as Prometheus scrapes them: requests, MCP messages and tool calls, sessions by status, the process.
+"""Metrics as Prometheus scrapes them: requests, MCP messages and tool calls, generation, the process.
 
 One process counts in its own memory. Several workers count in files of one folder (Prometheus' multiprocess mode, which
 `PROMETHEUS_MULTIPROC_DIR` turns on before the client library is imported), so that whichever of them is asked answers
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from magnet import __version__
 from magnet.records import Status
 from magnet_server.observing import Exchange, Handled
+from magnet_server.run_metrics import RunMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -38,6 +39,7 @@ class Metrics:
     def __init__(self) -> None:
         """Begin at zero."""
         self._registry = CollectorRegistry()
+        self.run = RunMetrics(self._registry)
         self._requests = Counter(
             "http_requests", "HTTP requests by route and status", ("method", "route", "status"), registry=self._registry
         )
@@ -62,7 +64,7 @@ class Metrics:
             buckets=_TOOL_SECONDS,
             registry=self._registry,
         )
-        if MULTIPROCESS_FOLDER not in os.environ:
+        if not self.is_shared:
             ProcessCollector(registry=self._registry)
             PlatformCollector(registry=self._registry)
 
@@ -81,10 +83,15 @@ class Metrics:
             self._calls.labels(handled.tool, outcome).inc()
             self._call_seconds.labels(handled.tool).observe(handled.duration_s)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes count together."""
+        return MULTIPROCESS_FOLDER in os.environ
+
     def render(self, engine: str, sessions: Mapping[Status, int] | None) -> bytes:
         """Return the exposition text; `sessions` counts them by status, None where the store cannot be read."""
         counted = self._registry
-        if MULTIPROCESS_FOLDER in os.environ:
+        if self.is_shared:
             counted = CollectorRegistry()
             MultiProcessCollector(counted)
         looked_up = CollectorRegistry()

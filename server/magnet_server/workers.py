@@ -17,12 +17,16 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 
 from fastapi import FastAPI
+from prometheus_client.multiprocess import (
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType] the library leaves its types out
+)
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from magnet.config import Settings
 from magnet.errors import SettingsError
 from magnet_server.app import HttpOptions, build_app
+from magnet_server.exporting import export_spans
 from magnet_server.listening import uvicorn_config
 from magnet_server.metrics import MULTIPROCESS_FOLDER
 
@@ -37,6 +41,8 @@ class _Worker:
 
     def __call__(self) -> FastAPI:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        # What is missing for it, the process that starts the workers has said.
+        export_spans(lambda _: None)
         return build_app(self.settings, hosts=self.hosts, options=self.options)
 
 
@@ -53,10 +59,21 @@ def serve_with_workers(
     with tempfile.TemporaryDirectory(prefix="magnet-metrics-") as folder:
         # Read by the workers' metrics library while it is imported.
         os.environ[MULTIPROCESS_FOLDER] = folder
-        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor = _Supervisor(config, sockets=[listener])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise SettingsError("a worker did not start; the lines above say why")
+
+
+class _Supervisor(Multiprocess):
+    """Replaces a worker that died, and takes its gauges out of the metrics: its sessions are no longer written."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the workers that died."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid)
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
@@ -13,6 +14,7 @@ from magnet.evaluation.scales import bundled_scales
 from magnet.notices import NOTICE
 from magnet.pipeline.variants import METHODS, find_problem
 from magnet.runtime import Runtime
+from magnet.watching import moment
 from magnet_tools.registry import Ctx, Server, runtime_of
 
 JSON = "application/json"
@@ -25,6 +27,7 @@ def register(server: Server, runtime: Callable[[], Runtime]) -> None:
     _register_techniques(server, runtime)
     _register_scales(server)
     _register_about(server, runtime)
+    _register_endpoints(server, runtime)
 
 
 def _register_records(server: Server) -> None:
@@ -92,6 +95,22 @@ def _register_scales(server: Server) -> None:
                 mime_type=JSON,
                 fn=each.model_dump_json,
             )
+        )
+
+
+def _register_endpoints(server: Server, runtime: Callable[[], Runtime]) -> None:
+    @server.resource("about://endpoints", title="Model endpoints", mime_type=JSON)
+    async def endpoints() -> str:  # pyright: ignore[reportUnusedFunction] registered above
+        """The model endpoints as they stand: up or down, calls at once, and what was told of them lately."""
+        watch = runtime().studio.watch
+        loads = watch.loads()
+        return json.dumps(
+            {
+                "now": moment(),
+                "endpoints": [asdict(endpoint) for load in loads for endpoint in load.endpoints],
+                "calls_waiting": sum(load.waiting for load in loads),
+                "notices": [asdict(notice) for notice in tuple(watch.notices)],
+            }
         )
 
 

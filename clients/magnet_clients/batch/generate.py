@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from magnet_clients.batch.cases import Case
 from magnet_clients.batch.files import Folder
+from magnet_clients.batch.notices import Notices
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.batch.spending import Spending
@@ -142,9 +143,14 @@ async def generate_sessions(batch: Batch, cases: Iterable[Case]) -> None:
 
     async with anyio.create_task_group() as showing:
         showing.start_soon(_keep_showing, batch)
+        notices = Notices(batch.display.say)
+        for client in batch.servers.clients:
+            showing.start_soon(notices.follow, client)
         async with anyio.create_task_group() as group:
             for _ in range(min(batch.options.concurrency, batch.tally.left)):
                 group.start_soon(work)
+        for client in batch.servers.clients:
+            await notices.ask(client)
         showing.cancel_scope.cancel()
     batch.display.end(batch.tally)
 

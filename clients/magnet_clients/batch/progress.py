@@ -1,7 +1,9 @@
 """What a person sees while a run goes on: a line that is redrawn on a terminal, plain lines now and then elsewhere."""
 
+import os
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -16,7 +18,8 @@ WINDOW_S = 120.0
 STILL_S = 60.0
 """A run in which no model call has ended for this long says so."""
 
-_BAR_WIDTH = 24
+_BAR_WIDTH, _LEAST_BAR_WIDTH = 24, 8
+_USUAL_COLUMNS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +147,19 @@ class Display:
             self._has_bar = False
 
     def _draw(self, tally: Tally) -> None:
-        done = tally.total - tally.left
-        filled = _BAR_WIDTH * done // max(1, tally.total)
-        bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
-        self._write(f"\r{bar} {_describe(tally)}\x1b[K")
+        # A line that is longer than the terminal would go on in the next one, and stay there.
+        columns = self._columns() - 1
+        text = fit(_parts(tally), columns)
+        width = min(_BAR_WIDTH, columns - len(text) - 1)
+        bar = f"{_bar(tally, width)} " if width >= _LEAST_BAR_WIDTH else ""
+        self._write(f"\r{bar}{text}\x1b[K")
         self._has_bar = True
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL_COLUMNS
+        except (OSError, ValueError):
+            return _USUAL_COLUMNS
 
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "ascii"
@@ -156,34 +167,59 @@ class Display:
         self._stream.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the line; where there is no room for all, those of the lowest rank go first."""
+
+    rank: int
+    text: str
+
+
+def fit(parts: Sequence[Part], columns: int) -> str:
+    """Return as many of the parts as there is room for, in their order."""
+    kept = list(parts)
+    while len(text := ", ".join(part.text for part in kept)) > columns and len(kept) > 1:
+        kept.remove(min(kept, key=lambda part: part.rank))
+    return text[: max(0, columns)]
+
+
+def _bar(tally: Tally, width: int) -> str:
+    filled = width * (tally.total - tally.left) // max(1, tally.total)
+    return "█" * filled + "░" * (width - filled)
+
+
 def _describe(tally: Tally) -> str:
-    parts = [show_finished(tally)]
+    return ", ".join(part.text for part in _parts(tally))
+
+
+def _parts(tally: Tally) -> list[Part]:
+    parts = [Part(9, show_finished(tally))]
     if tally.running:
-        parts.append(f"{len(tally.running)} running")
+        parts.append(Part(6, f"{len(tally.running)} running"))
     if tally.failed:
-        parts.append(f"{tally.failed} failed")
+        parts.append(Part(8, f"{tally.failed} failed"))
     so_far = tally.so_far
-    parts.append(show_count(so_far.exchanges, "exchange"))
+    parts.append(Part(2, show_count(so_far.exchanges, "exchange")))
     parts += _rates(tally)
     if so_far.cost_usd:
-        parts.append(f"${so_far.cost_usd:,.2f}")
-    parts.append(show_seconds(tally.seconds))
+        parts.append(Part(5, f"${so_far.cost_usd:,.2f}"))
+    parts.append(Part(1, show_seconds(tally.seconds)))
     if tally.left and tally.still_s >= STILL_S:
-        parts.append(f"no model has answered for {show_seconds(tally.still_s)}")
+        parts.append(Part(7, f"no model has answered for {show_seconds(tally.still_s)}"))
     elif tally.left and (seconds := tally.seconds_left) is not None:
-        parts.append(f"about {show_seconds(seconds)} left")
-    return ", ".join(parts)
+        parts.append(Part(7, f"about {show_seconds(seconds)} left"))
+    return parts
 
 
-def _rates(tally: Tally) -> list[str]:
+def _rates(tally: Tally) -> list[Part]:
     rate = tally.rate()
     if rate is None or rate[0].calls <= 0:
         return []
     done, seconds = rate
-    rates = [f"{_show_rate(done.calls / seconds)} calls/s"]
+    rates = [Part(4, f"{_show_rate(done.calls / seconds)} calls/s")]
     # The rehearsal engine has no tokens.
     if tokens := done.prompt_tokens + done.completion_tokens:
-        rates.append(f"{_show_rate(tokens / seconds)} tokens/s")
+        rates.append(Part(3, f"{_show_rate(tokens / seconds)} tokens/s"))
     return rates
 
 
