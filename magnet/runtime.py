@@ -71,7 +71,7 @@ async def open_runtime(
         # What it opens writes for every role, so nothing is left to a host.
         settings = settings.rehearsed()
     watch = Watch(watchers)
-    async with open_models(settings, backend_factory, watch) as models, open_store(settings.store) as store:
+    async with open_models(settings, backend_factory, watch) as models, open_store(settings.store, watch) as store:
         studio = Studio(settings, pack, models, store, watch)
         async with open_jobs(studio) as jobs, asyncio.TaskGroup() as group:
             runtime = Runtime(studio, jobs, group)

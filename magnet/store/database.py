@@ -19,6 +19,7 @@ from magnet.errors import StoreError
 from magnet.store.drivers import CONNECT_S, Driver, Work, hide_password, is_file, open_driver, parse_url
 from magnet.store.patience import PATIENCE_S, Patience, sqlstate_of
 from magnet.store.versions import bring_up_to_date, is_up_to_date
+from magnet.watching import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -50,15 +51,15 @@ class Database:
     Nothing is opened or created before the first read or write, so starting a server costs no file.
     """
 
-    def __init__(self, url: str) -> None:
-        """Remember where it is; nothing is opened yet."""
+    def __init__(self, url: str, watch: Watch | None = None) -> None:
+        """Remember where it is, and who is told when it is away; nothing is opened yet."""
         self.url = url
         self._driver: Driver | None = None
         self._opening = asyncio.Lock()
         self._waiting: list[_Write] = []
         self._has_waiting = asyncio.Event()
         self._is_closing = False
-        self._patience = Patience()
+        self._patience = Patience(hide_password(url), watch or Watch())
 
     @property
     def is_absent(self) -> bool:
@@ -184,14 +185,14 @@ def dialect_insert(url: str, table: Table) -> "postgresql.Insert | sqlite.Insert
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncGenerator[Database, None]:
-    """Give the database with its group writer running, and close it at the end.
+async def open_database(url: str, watch: Watch | None = None) -> AsyncGenerator[Database, None]:
+    """Give the database with its group writer running, and close it at the end; `watch` is told when it is away.
 
     Raises:
         StoreError: the URL is not one of a database we know.
     """
     parse_url(url)
-    database = Database(url)
+    database = Database(url, watch)
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:

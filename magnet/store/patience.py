@@ -1,7 +1,6 @@
 """Trying again what a database refused for the moment: a deadlock, or a server that is being restarted."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import random
@@ -10,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from magnet.errors import StoreError
+from magnet.watching import Watch
 
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ _CONFLICTS = ("40001", "40P01")
 _AWAY = ("08", "57P")
 """Classes of SQLSTATE: no connection, and a server that shuts down or starts."""
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class Patience:
     """How long one database is waited for; zero seconds wait for none that is away, and only retry a conflict."""
 
+    store: str
+    watch: Watch
     seconds: float = 0.0
     _is_waiting: bool = False
 
@@ -56,7 +56,9 @@ class Patience:
                 if may_wait:
                     self._tell(error)
             else:
-                self._is_waiting = False
+                if self._is_waiting:
+                    self._is_waiting = False
+                    self.watch.tell("up", self.store, f"the store {self.store} answers again")
                 return result
             # Half of it by chance, so that two which met do not meet again.
             await asyncio.sleep(wait_s * (0.5 + random() / 2))  # noqa: S311 nothing is secret about it
@@ -66,7 +68,7 @@ class Patience:
         # Hundreds of sessions wait for it at once.
         if not self._is_waiting:
             self._is_waiting = True
-            _logger.warning("waiting for the store, for %.0f s at most: %s", self.seconds, error)
+            self.watch.tell("down", self.store, f"{error}; sessions wait for it for up to {self.seconds:.0f} s")
 
 
 def is_away(error: BaseException | None) -> bool:

@@ -28,6 +28,7 @@ from magnet.store.rows import (
     session_row,
     summary_from_row,
 )
+from magnet.watching import Watch
 
 
 def now() -> str:
@@ -310,9 +311,9 @@ def _end(session_id: str, status: Status, ended_by: Ending, error: ErrorRecord |
 
 
 @asynccontextmanager
-async def open_store(url: str) -> AsyncGenerator[Store, None]:
-    """Give the store at a database URL; the file or connection is opened at first use."""
-    async with open_database(url) as database:
+async def open_store(url: str, watch: Watch | None = None) -> AsyncGenerator[Store, None]:
+    """Give the store at a database URL; the file or connection is opened at first use, `watch` told when it is away."""
+    async with open_database(url, watch) as database:
         yield Store(database)
 
 
