@@ -215,8 +215,13 @@ async def _close(actor: _Actor) -> None:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    if not isinstance(error, RayActorError):
+        return "its server stopped"
+    # Ray tells at length what it cannot know; of its own words only these say more than that the actor is gone.
+    said = str(error).lower()
+    if "out of memory" in said or "oom" in said.split("some common causes")[0]:
+        return "its node ran out of memory"
+    return "its node died" if "node has died" in said or "node died" in said else "its process died"
 
 
 def _tell_difference(hello: Hello, about: Mapping[str, object]) -> str:
