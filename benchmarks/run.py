@@ -22,6 +22,7 @@ import faults
 import latency
 import many_sessions
 import overhead
+import ray_actors
 import resume
 import tool_calls
 from support import ROOT, Row, print_table
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "faults": faults,
     "resume": resume,
     "tool_calls": tool_calls,
+    "ray_actors": ray_actors,
 }
 """Name → module with a `run(is_quick=…)` that gives the rows of its table."""
 
@@ -41,6 +43,7 @@ TARGETS: Mapping[str, str] = {
     "overhead": f"store on: at least {overhead.TARGET:g} of the bare loop",
     "many_sessions": f"at most {many_sessions.TARGET_MB} MB with 500 sessions",
     "faults": "every session finishes",
+    "ray_actors": f"two actors: at least {ray_actors.TARGET:g} times one's sessions/s where they wait for the model",
     "resume": "asked twice: at most the calls under way at the stop",
 }
 

@@ -4,13 +4,15 @@ A line on its input kills the second node, as a machine is lost. The nodes are p
 """
 
 import sys
+from typing import Any
 
 from ray.cluster_utils import Cluster
 
 
 def main() -> None:
     """Serve until the input ends."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # Its types are partly unknown.
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     print(cluster.address, flush=True)  # noqa: T201 the address is this program's output
     if sys.stdin.readline():
