@@ -18,7 +18,7 @@ from magnet.errors import InputError
 LOCAL = "local"
 """The address that stands for a Ray that is started here."""
 
-REACH_S = 20.0
+REACH_S = 30.0
 """How long a cluster is given to answer."""
 
 _QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -58,13 +58,18 @@ def open_cluster(address: str, cores: int | None) -> Generator[int]:
     # Ray prints what becomes of its workers to stdout, which belongs to the result.
     with redirect_stdout(_Nowhere()):
         try:
-            untyped.init(**arguments)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _unusable(address, str(error)) from error
-        try:
+            _join(untyped, arguments)
             yield max(1, int(untyped.cluster_resources().get("CPU", 0)))
         finally:
+            # Also if Ctrl-C came while it started: left to the interpreter's end, Ray may wait for itself for ever.
             untyped.shutdown()
+
+
+def _join(ray: Any, arguments: Mapping[str, Any]) -> None:  # noqa: ANN401 its types are partly unknown
+    try:
+        ray.init(**arguments)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unusable(arguments["address"], str(error)) from error
 
 
 def _check_reachable(address: str) -> None:

@@ -14,7 +14,7 @@ import anyio.to_thread
 from magnet_clients.batch.options import LOCAL
 from magnet_clients.errors import ClientError, UsageError
 
-REACH_S = 20.0
+REACH_S = 30.0
 """How long a cluster is given to answer."""
 
 _QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -55,14 +55,19 @@ async def open_cluster(address: str, actors: int | None) -> AsyncGenerator[int]:
     with redirect_stdout(_Nowhere()):
         try:
             # In a thread, since Ray waits here, and takes the main thread's signals for itself.
-            await anyio.to_thread.run_sync(lambda: untyped.init(**arguments))
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _unusable(address, str(error)) from error
-        try:
+            await anyio.to_thread.run_sync(lambda: _join(untyped, arguments))
             yield int(untyped.cluster_resources().get("CPU", 0))
         finally:
+            # Also if Ctrl-C came while it started: left to the interpreter's end, Ray may wait for itself for ever.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(untyped.shutdown)
+
+
+def _join(ray: Any, arguments: Mapping[str, Any]) -> None:  # noqa: ANN401 its types are partly unknown
+    try:
+        ray.init(**arguments)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unusable(arguments["address"], str(error)) from error
 
 
 async def _check_reachable(address: str) -> None:
