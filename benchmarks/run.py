@@ -29,6 +29,7 @@ import latency
 import many_sessions
 import overhead
 import prompt_layouts
+import ray_actors
 import resume
 import servers
 import shared_store
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "tool_calls": tool_calls,
     "startup": startup,
     "evaluation_throughput": evaluation_throughput,
+    "ray_actors": ray_actors,
 }
 """Name → module with a `run(is_quick=…)` that gives the rows of its table; `ok` in a row says if it met its target."""
 
@@ -62,6 +64,7 @@ TARGETS: Mapping[str, str] = {
     "overhead": f"store on: at least {overhead.TARGET:g} of the bare loop",
     "many_sessions": f"at most {many_sessions.TARGET_MB} MB with 500 sessions",
     "faults": "every session finishes",
+    "ray_actors": f"two actors: at least {ray_actors.TARGET:g} times one's sessions/s where they wait for the model",
     "resume": "asked twice: at most the calls under way at the stop",
     "kills": "every session finishes, once; repeated: at most the calls under way at the kills",
     "soak": f"at the end at most {soak.TARGET:.0%} more memory than early on",

@@ -11,7 +11,8 @@ from batch_command import CALLS, TIMEOUT_S, clean_environ, command, converse, en
 from fake_openai import Answer, Body, FakeOpenAI, failure, serve_fake_openai
 from hypothesis import given
 from hypothesis import strategies as st
-from magnet_clients.batch.notices import ENDPOINTS, Endpoints, EndpointState, Notice, Notices
+from magnet_clients.batch.notices import Endpoints, EndpointState, Notice, Notices
+from magnet_clients.batch.writing import ENDPOINTS
 from magnet_clients.batch.progress import Part, fit
 from magnet_tools.server import build_server
 from mcp import Client
@@ -108,12 +109,17 @@ async def test_the_endpoints_are_told_as_they_stand(tmp_path: Path, fake: FakeOp
     assert told == {"now": told["now"], "endpoints": [endpoint], "calls_waiting": 0, "notices": []}
 
 
-def hear(*polls: Endpoints) -> list[str]:
+async def hear(*polls: Endpoints) -> list[str]:
     """Return what is said of a server that tells this, poll after poll."""
     said: list[str] = []
-    notices = Notices(said.append)
-    for found in polls:
-        notices.hear(found)
+    left = iter(polls)
+
+    async def look() -> dict[str, str]:
+        return {"0": next(left).model_dump_json()}
+
+    notices = Notices(look, said.append)
+    for _ in polls:
+        await notices.ask()
     return said
 
 
@@ -137,8 +143,18 @@ def tell(now: int, *notices: tuple[int, str], down_since: str | None = None) -> 
         ([tell(5), tell(7, (6, "down")), tell(9, (8, "down"))], ["down 6"]),
     ],
 )
-def test_only_what_is_news_is_said(polls: list[Endpoints], said: list[str]) -> None:
-    assert hear(*polls) == said
+async def test_only_what_is_news_is_said(polls: list[Endpoints], said: list[str]) -> None:
+    assert await hear(*polls) == said
+
+
+async def test_what_a_server_of_another_release_tells_otherwise_is_left_alone() -> None:
+    said: list[str] = []
+
+    async def look() -> dict[str, str]:
+        return {"0": "{}"}
+
+    await Notices(look, said.append).ask()
+    assert said == []
 
 
 @given(texts=st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8), columns=st.integers(1, 120))

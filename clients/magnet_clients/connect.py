@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,8 +27,10 @@ _SAME_COMMAND = "run the same command again: it goes on where it stopped"
 
 
 @asynccontextmanager
-async def start_server(arguments: Sequence[str], environ: Mapping[str, str]) -> AsyncGenerator[Client]:
-    """Start a magnet-server with this environment, and stop it at the end.
+async def start_server(
+    arguments: Sequence[str], environ: Mapping[str, str], folder: Path | None = None
+) -> AsyncGenerator[Client]:
+    """Start a magnet-server with this environment, in this folder or the present one, and stop it at the end.
 
     Raises:
         UsageError: the server says that it was given something it cannot use.
@@ -38,6 +41,7 @@ async def start_server(arguments: Sequence[str], environ: Mapping[str, str]) -> 
         command=sys.executable,
         args=["-m", "magnet_server", *arguments],
         env=dict(environ),
+        cwd=folder,
         encoding_error_handler="replace",
     )
     is_connected, said_before = False, 0

@@ -4,6 +4,7 @@
     ├── UsageError             exit 2: something was given that cannot be used
     ├── ServerLostError        the server cannot be reached, or no longer
     └── ToolFailedError        a tool refused, in its own words
+        └── SessionLostError   whoever wrote a session was lost, again and again
 
 A message says what happened, with what, and what to do.
 """
@@ -28,7 +29,15 @@ class ServerLostError(ClientError):
 
 
 class ToolFailedError(ClientError):
-    """A tool refused, in its own words."""
+    """A tool refused, in its own words; `kind` is the short name that failures.jsonl carries."""
+
+    kind = "request"
+
+
+class SessionLostError(ToolFailedError):
+    """Whoever wrote a session was lost, again and again."""
+
+    kind = "lost"
 
 
 def root_of(error: BaseException) -> BaseException:

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from magnet.cli.commands import Command, Subparsers, add_command
 from magnet.cli.files import check_file, new_file
 from magnet.cli.output import count, render_table, write_json, write_note, write_text
 from magnet.errors import InputError, ModelError
+from magnet.ray_cluster import LOCAL, open_cluster
 
 if TYPE_CHECKING:
     # The engine comes with pydantic and the store; `magnet --help` should not wait for them.
@@ -29,6 +32,7 @@ _EXAMPLES = (
     ("magnet evaluate runs/a runs/b published_sessions --scales ctrs", "several corpora, one table"),
     ("magnet evaluate runs/first --scale-file mine.toml --scales mine", "a scale of your own"),
     ("magnet evaluate runs/first --prompts arxiv2025-magnet", "the authors' own rubric wording"),
+    ("magnet evaluate runs/big --ray head:6379", "on the actors of a Ray cluster"),
 )
 _SOURCE_HELP = "a sessions.jsonl, a run folder, a folder of the paper's session_N.json, or a store"
 _SCALES_HELP = "ctrs, wai, panas, or scales of your own, with commas between (default: ctrs)"
@@ -36,6 +40,8 @@ _SCALE_FILE_HELP = "a scale of your own (TOML), or a folder of them; may be give
 _OUTPUT_HELP = "the scores, a line per session and scale; written anew each time (default: scores.jsonl)"
 _STORE_HELP = "where judgements are kept (default: MAGNET_STORE, magnet.toml, your data folder)"
 _PROMPTS_HELP = "a pack with a judge's prompts, or a checkout of the paper's code with evaluation/*/prompts"
+_CONCURRENCY_HELP = "judge calls at once, with --ray of each actor (default: 16)"
+_RAY_HELP = "judge on a Ray cluster; without an address, a local one (or that of RAY_ADDRESS)"
 _PROGRESS_EVERY_S = 5.0
 _LLM_RATED = "Rated by an LLM, in this project's own wording unless --prompts or --scale-file says otherwise."
 
@@ -51,7 +57,9 @@ def register(subparsers: Subparsers) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("scores.jsonl"), metavar="FILE", help=_OUTPUT_HELP)
     parser.add_argument("--store", metavar="URL", help=_STORE_HELP)
     parser.add_argument("--prompts", type=Path, metavar="DIR", help=_PROMPTS_HELP)
-    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="judge calls at once (default: 16)")
+    parser.add_argument("--concurrency", type=int, default=16, metavar="N", help=_CONCURRENCY_HELP)
+    parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=_RAY_HELP)
+    parser.add_argument("--ray-actors", type=int, metavar="N", help="actors that ask the judge (default: one a core)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N sessions")
     parser.add_argument("--dry-run", action="store_true", help="print calls and estimated tokens, and make no call")
 
@@ -91,10 +99,12 @@ def _reason(tally: "Tally") -> str:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ("repeats", "concurrency", "limit"):
-        value = getattr(options, name)
+    for name in ("repeats", "concurrency", "limit", "ray-actors"):
+        value = getattr(options, name.replace("-", "_"))
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}; give 1 or more")
+    if options.ray_actors is not None and options.ray is None:
+        raise InputError("--ray-actors is for --ray")
 
 
 def _read_order(options: argparse.Namespace) -> "Order":
@@ -142,7 +152,7 @@ def _dry_run(options: argparse.Namespace, settings: "Settings", order: "Order") 
 def _run(
     options: argparse.Namespace, settings: "Settings", order: "Order", total: int, write: Callable[[str], object]
 ) -> "tuple[Averages, Tally]":
-    from magnet.evaluation.runs import open_judge, score_all
+    from magnet.evaluation.runs import Spread, open_judge, score_all
     from magnet.evaluation.samples import Tally
     from magnet.evaluation.scores import Averages
 
@@ -154,13 +164,26 @@ def _run(
             averages.add(record)
         progress.show(tally)
 
-    async def run() -> None:
-        async with open_judge(settings, options.concurrency) as judge:
-            await score_all(judge, _read(options), order, tally, use, ahead=options.concurrency)
+    async def run(actors: int = 1, spread: Spread | None = None) -> None:
+        async with open_judge(settings, options.concurrency, spread=spread) as judge:
+            await score_all(judge, _read(options), order, tally, use, ahead=options.concurrency * actors)
 
     with progress.ending():
-        asyncio.run(run())
+        if options.ray is None:
+            asyncio.run(run())
+        else:
+            with open_cluster(_ray_address(options), options.ray_actors) as cores:
+                # A second to import, of an extra that the cluster has been opened with.
+                from magnet.evaluation.ray_judges import Team, open_actors
+
+                team = Team(options.ray_actors or cores, options.concurrency, settings, order.rubrics)
+                asyncio.run(run(team.actors, partial(open_actors, team)))
     return averages, tally
+
+
+def _ray_address(options: argparse.Namespace) -> str:
+    # A job that was submitted to a cluster finds its address there.
+    return options.ray if options.ray != LOCAL else os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 class _Progress:

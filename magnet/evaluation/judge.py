@@ -26,15 +26,15 @@ from magnet.errors import (
     ModelNotFoundError,
     SettingsError,
 )
-from magnet.evaluation.material import Material, material_of
+from magnet.evaluation.material import material_of
+from magnet.evaluation.parts import Answer, Keeper, Known, Part, group_by_subject
 from magnet.evaluation.rubrics import Question, Rubric, Stage
 from magnet.evaluation.samples import Given, Sample, Tally
-from magnet.evaluation.scales import Context
 from magnet.evaluation.verdicts import Problem, Verdict
 from magnet.llm import Choice, Completion, Message, Request, Usage
 from magnet.llm.models import Models
 from magnet.records import SessionRecord
-from magnet.store.judgements import Judgement, JudgementKey, Judgements, Paid
+from magnet.store.judgements import Judgement, JudgementKey, Paid
 from magnet.store.store import now
 
 JUDGE = "judge"
@@ -80,10 +80,11 @@ def check_intake(session: SessionRecord, rubrics: Iterable[Rubric]) -> None:
 class Judge:
     """Judges sessions on rubrics; at most `concurrency` calls are under way, whoever asked for them."""
 
-    def __init__(self, models: Models, judgements: Judgements, concurrency: int) -> None:
-        """Ask the model of the role `judge`, and keep what it says here."""
+    def __init__(self, models: Models, judgements: Keeper, concurrency: int, elsewhere: Answer | None = None) -> None:
+        """Ask the model of the role `judge`, here or elsewhere, and keep what it says."""
         self._models = models
         self._judgements = judgements
+        self._elsewhere = elsewhere
         self._slots = asyncio.Semaphore(concurrency)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._failures_in_a_row = 0
@@ -103,14 +104,14 @@ class Judge:
             EndpointUnreachableError, …: the last of many failures in a row.
             StoreError: a judgement cannot be kept.
         """
-        work = _group_by_subject(session, rubrics)
+        work = group_by_subject(session, rubrics)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(settle(self._judge_subject(part, repeats, tally))) for part in work]
         return _merge(unwrap(task.result()) for task in tasks)
 
     async def recall(self, session: SessionRecord, rubrics: Sequence[Rubric], repeats: int) -> Mapping[str, Given]:
         """Return the samples of a session that are in the store, asking for nothing."""
-        work = _group_by_subject(session, rubrics)
+        work = group_by_subject(session, rubrics)
         known = await self._judgements.find({part.subject for part in work})
         return _merge(
             _answer(rubric.scale.name, question, self._known(_Asked(part, rubric, question), repeats, known))
@@ -118,16 +119,31 @@ class Judge:
             for rubric, question in part.questions
         )
 
-    async def _judge_subject(self, part: "_Part", repeats: int, tally: Tally) -> Mapping[str, Given]:
+    async def _judge_subject(self, part: Part, repeats: int, tally: Tally) -> Mapping[str, Given]:
         # Sessions that show the judge the same, such as one intake under five methods, wait here for the first.
         lock = self._locks.setdefault(part.subject, asyncio.Lock())
         async with lock:
             known = await self._judgements.find([part.subject])
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(settle(self._judge_question(_Asked(part, *pair), repeats, known, tally)))
-                    for pair in part.questions
-                ]
+            is_here = self._elsewhere is None or self._is_known(part, repeats, known)
+            answer = self.answer if is_here or self._elsewhere is None else self._elsewhere
+            return await answer(part, repeats, known, tally)
+
+    def _is_known(self, part: Part, repeats: int, known: Known) -> bool:
+        """Tell whether nothing is left to ask."""
+        found = (self._known(_Asked(part, *pair), repeats, known) for pair in part.questions)
+        return all(len(samples) == repeats for samples_of in found for samples in samples_of.values())
+
+    async def answer(self, part: Part, repeats: int, known: Known, tally: Tally) -> Mapping[str, Given]:
+        """Return the samples of a part, asking for those that are not known.
+
+        Raises:
+            As `judge`.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(settle(self._judge_question(_Asked(part, *pair), repeats, known, tally)))
+                for pair in part.questions
+            ]
         answers = [unwrap(task.result()) for task in tasks]
         return _merge(
             _answer(rubric.scale.name, question, answer)
@@ -135,7 +151,7 @@ class Judge:
         )
 
     async def _judge_question(
-        self, asked: "_Asked", repeats: int, known: Mapping[JudgementKey, Judgement], tally: Tally
+        self, asked: "_Asked", repeats: int, known: Known, tally: Tally
     ) -> Mapping[str, Sequence[Sample]]:
         samples = {item: list(found) for item, found in self._known(asked, repeats, known).items()}
         tally.reused += sum(map(len, samples.values()))
@@ -149,9 +165,7 @@ class Judge:
                         tally.unscored += sample.score is None
         return {item: sorted(found, key=lambda sample: sample.number) for item, found in samples.items()}
 
-    def _known(
-        self, asked: "_Asked", repeats: int, known: Mapping[JudgementKey, Judgement]
-    ) -> Mapping[str, Sequence[Sample]]:
+    def _known(self, asked: "_Asked", repeats: int, known: Known) -> Mapping[str, Sequence[Sample]]:
         found: dict[str, Sequence[Sample]] = {}
         for item in asked.question.items:
             keys = [asked.key(item.id, number, self.settings) for number in range(repeats)]
@@ -264,17 +278,8 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """All that is asked about one subject of a session."""
-
-    subject: str
-    material: Material
-    questions: Sequence[tuple[Rubric, Question]]
-
-
-@dataclass(frozen=True, slots=True)
 class _Asked:
-    part: _Part
+    part: Part
     rubric: Rubric
     question: Question
 
@@ -290,15 +295,6 @@ class _Asked:
             rubric=self.rubric.fingerprints[stage, item],
             sample=sample,
         )
-
-
-def _group_by_subject(session: SessionRecord, rubrics: Iterable[Rubric]) -> list[_Part]:
-    material = material_of(session)
-    by_context: dict[Context, list[tuple[Rubric, Question]]] = {}
-    for rubric in rubrics:
-        for question in rubric.questions:
-            by_context.setdefault(question.context, []).append((rubric, question))
-    return [_Part(material.subject(context), material, questions) for context, questions in by_context.items()]
 
 
 def _answer(scale: str, question: Question, answer: Mapping[str, Sequence[Sample]]) -> Mapping[str, Given]:

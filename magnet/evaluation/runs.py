@@ -3,16 +3,17 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from magnet.concurrency import settle, unwrap
 from magnet.config import Settings
 from magnet.errors import InputError, MagnetError
 from magnet.evaluation.judge import Judge, check_intake
 from magnet.evaluation.material import Material, material_of
+from magnet.evaluation.parts import Answer
 from magnet.evaluation.rubrics import Question, Rubric
 from magnet.evaluation.samples import Given, Tally
 from magnet.evaluation.scores import ScoreRecord, score_session
@@ -74,15 +75,24 @@ class Estimate:
         return True
 
 
+Spread: TypeAlias = Callable[[Judgements], AbstractAsyncContextManager[Answer]]
+"""Opens what answers for the judge elsewhere and has the answers kept here."""
+
+
 @asynccontextmanager
 async def open_judge(
-    settings: Settings, concurrency: int = DEFAULT_CONCURRENCY, factory: BackendFactory | None = None
+    settings: Settings,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    factory: BackendFactory | None = None,
+    spread: Spread | None = None,
 ) -> AsyncGenerator[Judge, None]:
-    """Open the configured judge over the configured store."""
+    """Open the configured judge over the configured store; `spread` has it ask elsewhere than in this process."""
     failure: MagnetError | None = None
     async with open_models(settings, factory) as models, open_store(settings.store) as store:
+        judgements = Judgements(store.database)
         try:
-            yield Judge(models, Judgements(store.database), concurrency)
+            async with spread(judgements) if spread else nullcontext() as elsewhere:
+                yield Judge(models, judgements, concurrency, elsewhere)
         except MagnetError as error:
             # Raised in here it would come out wrapped in the group that the store's writer belongs to.
             failure = error

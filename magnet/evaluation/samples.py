@@ -41,10 +41,19 @@ class Tally:
         """Return the counts as a JSON object."""
         return asdict(self)
 
-    def add_call(self, usage: Usage, cost_usd: float | None) -> None:
-        """Count one call."""
+    def add(self, other: "Tally") -> None:
+        """Count what another process did for this run."""
+        self.judged += other.judged
+        self.reused += other.reused
+        self.unscored += other.unscored
+        self.failed += other.failed
+        self.last_error = other.last_error or self.last_error
+        self.add_call(other.usage, other.cost_usd, calls=other.calls)
+
+    def add_call(self, usage: Usage, cost_usd: float | None, *, calls: int = 1) -> None:
+        """Count one call, or so many together."""
         total = self.usage
-        self.calls += 1
+        self.calls += calls
         self.usage = Usage(
             total.prompt_tokens + usage.prompt_tokens,
             total.cached_prompt_tokens + usage.cached_prompt_tokens,

@@ -2,12 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import anyio
-from mcp import Client
 from pydantic import BaseModel
 
 from magnet_clients.batch.cases import Case
@@ -16,7 +15,7 @@ from magnet_clients.batch.notices import Notices
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display, Tally
 from magnet_clients.batch.spending import Spending
-from magnet_clients.connect import call_tool, read_resource
+from magnet_clients.batch.writing import Failure, SessionState, Wanted, Writers, choose_wait
 from magnet_clients.errors import ToolFailedError
 
 _HOPELESS = frozenset({"authentication", "model_not_found", "no_credit", "budget", "store"})
@@ -27,27 +26,6 @@ _SHARED = frozenset({"unreachable", "endpoint_fault", "rate_limited", "settings"
 
 _FEW = 3
 _TOLD_ONE_BY_ONE = 5
-
-# The longest wait that hosts allow is 45 s; a shorter one lets the progress show exchanges as they come, as long as
-# the sessions are few enough for asking to cost nothing.
-_LONG_WAIT_S, _SHORT_WAIT_S, _FEW_ENOUGH = 45, 5, 64
-
-
-class Usage(BaseModel):
-    """What a session's model calls took."""
-
-    calls: int
-    prompt_tokens: int
-    cached_prompt_tokens: int = 0
-    completion_tokens: int
-    cost_usd: float | None
-
-
-class Failure(BaseModel):
-    """Why a session failed."""
-
-    kind: str
-    message: str
 
 
 class Flagged(BaseModel):
@@ -68,49 +46,13 @@ class Flags(BaseModel):
             yield from (flag.rpartition(".")[2] for flag in part.flags)
 
 
-class SessionState(BaseModel):
-    """A session as the server shows it."""
-
-    status: str
-    exchanges: int
-    usage: Usage
-    error: Failure | None
-
-    @property
-    def spending(self) -> Spending:
-        """What the session has come to; before its first call there is no price to know or not to know."""
-        usage = self.usage
-        cost = usage.cost_usd if usage.calls else 0.0
-        tokens = (usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens)
-        return Spending(self.exchanges, usage.calls, *tokens, cost)
-
-
-class Servers:
-    """The servers of a run; each session goes to the one that has the fewest."""
-
-    def __init__(self, clients: Sequence[Client]) -> None:
-        """Begin with none of them busy."""
-        self.clients = clients
-        self._busy = [0] * len(clients)
-
-    @contextmanager
-    def lend(self) -> Generator[Client]:
-        """Give the least busy server for one session."""
-        chosen = self._busy.index(min(self._busy))
-        self._busy[chosen] += 1
-        try:
-            yield self.clients[chosen]
-        finally:
-            self._busy[chosen] -= 1
-
-
 @dataclass(slots=True)
 class Batch:
     """One run: what it works on, and how far it is."""
 
     options: Options
     folder: Folder
-    servers: Servers
+    writers: Writers
     display: Display
     is_redoing: bool
     tally: Tally = field(default_factory=Tally)
@@ -143,14 +85,12 @@ async def generate_sessions(batch: Batch, cases: Iterable[Case]) -> None:
 
     async with anyio.create_task_group() as showing:
         showing.start_soon(_keep_showing, batch)
-        notices = Notices(batch.display.say)
-        for client in batch.servers.clients:
-            showing.start_soon(notices.follow, client)
+        notices = Notices(batch.writers.look, batch.display.say)
+        showing.start_soon(notices.follow)
         async with anyio.create_task_group() as group:
-            for _ in range(min(batch.options.concurrency, batch.tally.left)):
+            for _ in range(min(batch.writers.at_once, batch.tally.left)):
                 group.start_soon(work)
-        for client in batch.servers.clients:
-            await notices.ask(client)
+        await notices.ask()
         showing.cancel_scope.cancel()
     batch.display.end(batch.tally)
 
@@ -166,15 +106,10 @@ async def _generate(batch: Batch, case: Case, session_id: str) -> None:
     tally = batch.tally
     tally.running[session_id] = Spending()
     try:
-        with batch.servers.lend() as client:
-            state = await _follow(client, batch, case)
-            if state.status == "finished":
-                record = await read_resource(client, f"session://{session_id}")
-                batch.folder.add_session(record)
-                tally.flags.update(Flags.model_validate_json(record).problems())
+        state = await _follow(batch, case, session_id)
     except ToolFailedError as error:
         tally.lost += tally.running.pop(session_id)
-        _fail(batch, case, Failure(kind="request", message=str(error)))
+        _fail(batch, case, Failure(kind=error.kind, message=str(error)))
     else:
         if state.status == "finished":
             batch.failed_in_a_row = 0
@@ -189,34 +124,42 @@ async def _generate(batch: Batch, case: Case, session_id: str) -> None:
     batch.display.update(tally)
 
 
-async def _follow(client: Client, batch: Batch, case: Case) -> SessionState:
-    options, session_id = batch.options, session_id_of(case, batch.options)
-    wait_s = _SHORT_WAIT_S if options.concurrency <= _FEW_ENOUGH else _LONG_WAIT_S
-    begin: dict[str, object] = {
+async def _follow(batch: Batch, case: Case, session_id: str) -> SessionState:
+    """Follow the session to its end, and write it down if it is finished."""
+    tally, begun_at = batch.tally, time.monotonic()
+    first: SessionState | None = None
+    state: SessionState | None = None
+    async with aclosing(batch.writers.write(_wanted(batch, case, session_id))) as steps:
+        async for seen in steps:
+            state = seen.state
+            spending = state.spending
+            if first is None:
+                first = state
+                tally.brought += spending
+            elif spending.calls < tally.running[session_id].calls:
+                # Another server took it up that had nothing of it, and what the one before had paid for is gone.
+                tally.lost += tally.running[session_id] - spending
+            tally.running[session_id] = spending
+            if seen.record is not None:
+                batch.folder.add_session(seen.record)
+                tally.flags.update(Flags.model_validate_json(seen.record).problems())
+    assert first is not None
+    assert state is not None
+    if not first.usage.calls and state.status == "finished":
+        tally.took_s[session_id] = time.monotonic() - begun_at
+    return state
+
+
+def _wanted(batch: Batch, case: Case, session_id: str) -> Wanted:
+    options = batch.options
+    arguments: dict[str, object] = {
         "intake_id": case.id,
         "method": options.method,
         "max_turns": options.turns,
         "min_turns": options.min_turns,
         "seed": options.seed,
-        "session_id": session_id,
     }
-    # Answered at once, so that what an earlier run had paid for is known from what this one does.
-    begun_at = time.monotonic()
-    first = await call_tool(client, "generate_session", {**begin, "redo": batch.is_redoing})
-    state = SessionState.model_validate(first)
-    is_new = not state.usage.calls
-    batch.tally.brought += state.spending
-    while state.status == "running":
-        batch.tally.running[session_id] = state.spending
-        seen = state
-        shown = await call_tool(client, "get_session", {"session_id": session_id, "wait_seconds": wait_s})
-        state = SessionState.model_validate(shown)
-        if state == seen:
-            # Nothing has moved: if the process that had the session is gone, this makes the server take it up.
-            state = SessionState.model_validate(await call_tool(client, "generate_session", begin))
-    if is_new and state.status == "finished":
-        batch.tally.took_s[session_id] = time.monotonic() - begun_at
-    return state
+    return Wanted(session_id, arguments, batch.is_redoing, choose_wait(options.concurrency))
 
 
 def _fail(batch: Batch, case: Case, failure: Failure) -> None:
@@ -226,7 +169,7 @@ def _fail(batch: Batch, case: Case, failure: Failure) -> None:
     if batch.stopped:
         return
     batch.failed_in_a_row = batch.failed_in_a_row + 1 if failure.kind in _SHARED else 0
-    enough = batch.options.concurrency if batch.tally.finished else _FEW
+    enough = batch.writers.at_once if batch.tally.finished else _FEW
     if failure.kind in _HOPELESS or batch.failed_in_a_row >= max(_FEW, enough):
         batch.stopped = failure
         batch.display.say(f"no further sessions are begun: {failure.message}")

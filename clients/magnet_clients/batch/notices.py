@@ -1,16 +1,11 @@
 """What the servers tell of their model endpoints: down, back again, asking for quiet. Each is said once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 
 import anyio
-from mcp import Client
 from pydantic import BaseModel, ValidationError
-
-from magnet_clients.connect import read_resource
-from magnet_clients.errors import ClientError
-
-ENDPOINTS = "about://endpoints"
 
 _ASK_EVERY_S = 2.0
 _SAME_AGAIN_S = 300.0
@@ -44,31 +39,26 @@ class Endpoints(BaseModel):
 class Notices:
     """Says what the servers of a run tell from its begin on."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Say each line with this."""
-        self._say = say
+    def __init__(self, look: Callable[[], Awaitable[Mapping[str, str]]], say: Callable[[str], None]) -> None:
+        """Say each line with `say`; `look` gives what each server tells, in JSON, by a name for the server."""
+        self._look, self._say = look, say
         self._said: dict[str, tuple[str, float]] = {}
-        # By the identity of its client, which has no hash.
-        self._heard_until: dict[int, str] = {}
+        self._heard_until: dict[str, str] = {}
 
-    async def follow(self, client: Client) -> None:
-        """Ask a server again and again, until cancelled; one that is gone, or knows nothing of it, no more."""
+    async def follow(self) -> None:
+        """Ask the servers again and again, until cancelled."""
         while True:
-            if not await self.ask(client):
-                return
+            await self.ask()
             await anyio.sleep(_ASK_EVERY_S)
 
-    async def ask(self, client: Client) -> bool:
-        """Ask a server once, and return whether it had an answer."""
-        try:
-            found = Endpoints.model_validate_json(await read_resource(client, ENDPOINTS))
-        except (ClientError, ValidationError):
-            # That a server is gone is told by whoever waits there for a session.
-            return False
-        self.hear(found, id(client))
-        return True
+    async def ask(self) -> None:
+        """Ask each server once."""
+        for server, told in (await self._look()).items():
+            # What a server of another release tells may be of another shape.
+            with suppress(ValidationError):
+                self._hear(Endpoints.model_validate_json(told), server)
 
-    def hear(self, found: Endpoints, server: int = 0) -> None:
+    def _hear(self, found: Endpoints, server: str) -> None:
         """Say what is new in what a server told."""
         heard_until = self._heard_until.get(server)
         for notice in _news(found, heard_until):

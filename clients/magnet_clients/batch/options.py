@@ -12,6 +12,9 @@ from magnet_clients.batch.shards import Shard, read_shard
 BUNDLED = "bundled"
 """The word that stands for the intakes that come with the server."""
 
+LOCAL = "local"
+"""The address that stands for a Ray that is started here."""
+
 _EPILOG = """\
 examples:
   magnet-batch examples/intakes.jsonl -o runs/first          a session for every intake of the file
@@ -20,6 +23,7 @@ examples:
   magnet-batch big.jsonl -o runs/big --pilot 20              twenty sessions, and what the rest will take
   magnet-batch big.jsonl -o runs/big-3 --shard 3/8           the third of eight parts; magnet sessions merge joins them
   magnet-batch intakes.jsonl -o runs/far --server https://host:8765 --token …
+  magnet-batch big.jsonl -o runs/big --ray head:6379         on the actors of a Ray cluster
 
 The same command again goes on where it stopped. Models are configured by OPENAI_API_KEY, OPENAI_BASE_URL and
 MAGNET_LLM__MODEL, or in magnet.toml; without any, the rehearsal engine writes, which is not a language model.
@@ -53,6 +57,8 @@ class Options:
     token: str | None
     max_calls: int | None = None
     max_cost_usd: float | None = None
+    ray: str | None = None
+    ray_actors: int | None = None
 
     @property
     def budget(self) -> dict[str, str]:
@@ -66,6 +72,7 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     """Return the options; a usage error ends the program with status 2, as argparse does."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
+    _check_ray(parser, given)
     if given.server and (given.store or given.prompts or given.prompt_layout or given.servers != 1):
         parser.error(
             "--store, --prompts, --prompt-layout and --servers are for a server that is started here, not for --server"
@@ -97,7 +104,26 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
         token=given.token or environ.get("MAGNET_TOKEN") or None,
         max_calls=given.max_calls,
         max_cost_usd=given.max_cost,
+        # A job that was submitted to a cluster finds its address there.
+        ray=given.ray if given.ray != LOCAL else environ.get("RAY_ADDRESS") or LOCAL,
+        ray_actors=given.ray_actors,
     )
+
+
+def _check_ray(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    if given.ray is None:
+        if given.ray_actors is not None:
+            parser.error("--ray-actors is for --ray")
+        return
+    if given.server:
+        parser.error("--ray and --server exclude each other: actors start servers of their own")
+    if given.servers != 1:
+        parser.error("--ray and --servers exclude each other: --ray-actors says how many")
+    for name, value in (("--max-calls", given.max_calls), ("--max-cost", given.max_cost)):
+        if value is not None:
+            parser.error(f"--ray and {name} exclude each other: actors that are started anew cannot share a budget")
+    if given.ray.startswith("ray://"):
+        parser.error("--ray does not take a Ray Client address (ray://): run on a node of the cluster, with --ray auto")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,7 +146,13 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--turns", type=_number(1, 200), default=20, metavar="N", help="exchanges at most (default: 20)")
     add("--min-turns", type=_number(0, 200), metavar="N", help="exchanges before the client may end it (default: 10)")
     add("--seed", type=_number(0, 2**63 - 1), metavar="N", help="makes the models' sampling repeatable, where they can")
-    add("--concurrency", type=_number(1, 10_000), default=16, metavar="N", help="sessions at once (default: 16)")
+    add(
+        "--concurrency",
+        type=_number(1, 10_000),
+        default=16,
+        metavar="N",
+        help="sessions at once, with --ray on each actor (default: 16)",
+    )
     add("--limit", type=_number(1), metavar="N", help="only the first N intakes; may grow from run to run")
     add("--shard", type=_shard, default=Shard(), metavar="I/N", help="only part I of N, each with an OUT of its own")
     add("--pilot", type=_number(1), metavar="N", help="only N sessions now, then a forecast of the rest")
@@ -133,9 +165,15 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--redo", action="store_true", help="write finished sessions again; model calls that did not change are kept")
     add("--json", action="store_true", help="print the summary as one JSON document")
     add("--servers", type=_number(1, 64), default=1, metavar="N", help="server processes to start (default: 1)")
-    add("--store", metavar="URL", help="where the server keeps its calls (default: store.db in OUT)")
+    add(
+        "--store",
+        metavar="URL",
+        help="where calls are kept (default: the PostgreSQL of MAGNET_STORE, or store.db in OUT)",
+    )
     add("--server", metavar="URL", help="use the magnet-server at this URL instead of starting one")
     add("--token", metavar="T", help="bearer token of that server (or MAGNET_TOKEN)")
+    add("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help="on a Ray cluster; without an address, a local one")
+    add("--ray-actors", type=_number(1, 10_000), metavar="N", help="actors, each with a server (default: one a core)")
     add("--version", action="version", version=f"magnet-batch {_version()}")
     return parser
 

@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field
 
 from magnet_clients.batch.cases import Case, check_cases, check_readable, digest_of, store_cases
 from magnet_clients.batch.files import CountsRecord, Folder, IntakesRecord, RunRecord
-from magnet_clients.batch.generate import Batch, Failure, Servers, generate_sessions, session_id_of
+from magnet_clients.batch.generate import Batch, generate_sessions, session_id_of
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.pilot import PILOT, Forecast, choose_cases, forecast, read_tried
 from magnet_clients.batch.progress import Display, Tally
+from magnet_clients.batch.settings import choose_arguments, choose_store
+from magnet_clients.batch.writing import Failure, Servers, Writers
 from magnet_clients.connect import reach_server, read_resource, start_server
 from magnet_clients.errors import UsageError
 
@@ -65,39 +67,48 @@ async def run_batch(options: Options, display: Display, environ: Mapping[str, st
         if folder.path.is_dir():
             # Before a server opens the store in it. A folder that is not there is made once the input is checked.
             folder.take()
-        async with _open_servers(options, environ) as servers:
-            return await _run_in(folder, options, servers, display)
+        async with _open_writers(options, environ, display) as writers:
+            return await _run_in(folder, options, writers, display)
     finally:
         folder.close()
 
 
-async def _run_in(folder: Folder, options: Options, servers: Servers, display: Display) -> Outcome:
-    first = servers.clients[0]
-    about = About.model_validate(json.loads(await read_resource(first, "about://server")))
+async def _run_in(folder: Folder, options: Options, writers: Writers, display: Display) -> Outcome:
+    desk = writers.desk
+    about = About.model_validate(json.loads(await read_resource(desk, "about://server")))
     check_method(options.method, about.methods, about.unusable)
-    cases = await check_cases(first, options.intakes)
+    cases = await check_cases(desk, options.intakes)
     wanted = options.shard.select(cases[: options.limit])
     folder.take()
     run = _claim_folder(folder, _describe_run(options, about, cases), redo=options.redo)
     done = folder.open_sessions()
-    await store_cases(first, options.intakes, options.limit)
-    batch = Batch(options, folder, servers, display, run.is_redoing)
+    await store_cases(desk, options.intakes, options.limit)
+    batch = Batch(options, folder, writers, display, run.is_redoing)
     return await _generate_rest(batch, run, wanted, done)
 
 
 @asynccontextmanager
-async def _open_servers(options: Options, environ: Mapping[str, str]) -> AsyncGenerator[Servers]:
+async def _open_writers(options: Options, environ: Mapping[str, str], display: Display) -> AsyncGenerator[Writers]:
     async with AsyncExitStack() as stack:
         if options.server:
-            yield Servers([await stack.enter_async_context(reach_server(options.server, options.token))])
+            far = await stack.enter_async_context(reach_server(options.server, options.token))
+            yield Servers([far], options.concurrency)
             return
-        arguments = ["--store", options.store or f"sqlite:///{options.out.absolute() / 'store.db'}"]
-        if options.prompts:
-            arguments += ["--prompts", str(options.prompts)]
-        if options.prompt_layout:
-            arguments += ["--prompt-layout", options.prompt_layout]
-        starting = (start_server(arguments, {**environ, **options.budget}) for _ in range(options.servers))
-        yield Servers([await stack.enter_async_context(server) for server in starting])
+        # The command line of a process can be read by others, and the URL may hold a password.
+        own = {**environ, **options.budget, "MAGNET_STORE": choose_store(options, environ)}
+        arguments = choose_arguments(options)
+        if options.ray:
+            # A second to import, of an extra.
+            from magnet_clients.batch.ray_cluster import open_cluster
+
+            cores = await stack.enter_async_context(open_cluster(options.ray, options.ray_actors))
+            from magnet_clients.batch.ray_pool import open_ray_writers
+
+            desk = await stack.enter_async_context(start_server(arguments, own))
+            yield await stack.enter_async_context(open_ray_writers(desk, options, environ, cores, display))
+            return
+        starting = (start_server(arguments, own) for _ in range(options.servers))
+        yield Servers([await stack.enter_async_context(server) for server in starting], options.concurrency)
 
 
 def check_method(method: str, known: Mapping[str, str], unusable: Mapping[str, str]) -> None:
@@ -231,7 +242,7 @@ def _forecast_rest(batch: Batch, run: RunRecord, tried: list[Case]) -> Forecast 
     took_s = batch.tally.took_s
     sessions = [session.model_copy(update={"took_s": took_s.get(session.id)}) for session in sessions]
     rest = run.sessions.total - run.sessions.finished
-    found = forecast(sessions, batch.tally.failed, rest, batch.options.concurrency)
+    found = forecast(sessions, batch.tally.failed, rest, batch.writers.at_once)
     if found:
         batch.folder.save(PILOT, found)
     return found

@@ -1,0 +1,263 @@
+"""Sessions shared out to the actors of a Ray cluster, any of which may die at any moment."""
+
+import json
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import ray
+from anyio.abc import TaskGroup
+from mcp import Client
+from ray.exceptions import RayActorError
+
+from magnet_clients.batch.options import Options
+from magnet_clients.batch.progress import Display
+from magnet_clients.batch.ray_actor import Hello, Plan, SessionActor
+from magnet_clients.batch.settings import choose_arguments, choose_store, choose_variables, read_settings_file
+from magnet_clients.batch.writing import Seen, Wanted
+from magnet_clients.connect import read_resource
+from magnet_clients.errors import ClientError, ServerLostError, SessionLostError, UsageError
+
+MOST_LOSSES = 5
+"""A session whose actor died so often is given up: it may be what kills them."""
+
+MOST_DEATHS = 3
+"""An actor that died so often in a row, without a session that it finished, is not started again."""
+
+_PATIENCE_S = 20.0
+_CLOSE_S = 15.0
+_PAUSE_S = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class _Actor:
+    """An actor whose server has started; `lost` is set once it is known to be gone."""
+
+    handle: Any  # Ray makes its methods up from the class
+    host: str
+    busy: int = 0
+    finished: int = 0
+    lost: anyio.Event = field(default_factory=anyio.Event)
+
+
+class RayWriters:
+    """Actors on a cluster, each with a server; a session goes to the least busy, and to another if that one dies."""
+
+    def __init__(self, desk: Client, plan: Plan, actors: int, at_once_each: int, display: Display) -> None:
+        """Begin with none: they start when the first session is to be written."""
+        self._desk, self._plan, self._count, self._at_once_each = desk, plan, actors, at_once_each
+        self._display = display
+        self._actors: list[_Actor] = []
+        self._changed = anyio.Event()
+        self._given_up = 0
+        self._failure: ClientError | None = None
+        self._group: TaskGroup | None = None
+
+    @property
+    def desk(self) -> Client:
+        """A server on this machine, which checks the intakes and has them all."""
+        return self._desk
+
+    @property
+    def at_once(self) -> int:
+        """Sessions that are written at once, at most."""
+        return self._count * self._at_once_each
+
+    @asynccontextmanager
+    async def working(self) -> AsyncGenerator[None]:
+        """Let the actors live meanwhile; at the end each stops its server."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            try:
+                yield
+            finally:
+                # Also on Ctrl-C: a server that is stopped lets go of its sessions, so that the next run may have them.
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+                    async with anyio.create_task_group() as closing:
+                        for actor in self._actors:
+                            closing.start_soon(_close, actor)
+                group.cancel_scope.cancel()
+
+    async def look(self) -> Mapping[str, str]:
+        """Return what the servers of the actors tell of their model endpoints."""
+        told: dict[str, str] = {}
+        for actor in tuple(self._actors):
+            # That an actor is lost is told by whoever waits there for a session.
+            with suppress(RayActorError):
+                text: str | None = await actor.handle.look.remote()
+                if text is not None:
+                    told[str(id(actor))] = text
+        return told
+
+    async def write(self, wanted: Wanted) -> AsyncGenerator[Seen]:
+        """Have a session written by the least busy actor, and by another if that one is lost."""
+        intake = json.loads(await read_resource(self._desk, f"intake://{wanted.arguments['intake_id']}"))
+        # With the intake itself, no store but the desk's need have it.
+        wanted = replace(wanted, arguments={**wanted.arguments, "intake_id": None, "intake": intake})
+        for _ in range(MOST_LOSSES):
+            actor = await self._take()
+            try:
+                async with aclosing(_write_on(actor, wanted)) as steps:
+                    async for seen in steps:
+                        yield seen
+            except (RayActorError, ServerLostError) as error:
+                self._lose(actor, error)
+            else:
+                actor.finished += 1
+                return
+            finally:
+                actor.busy -= 1
+                self._announce()
+        raise SessionLostError(f"the actors that wrote it died, {MOST_LOSSES} times; their nodes' Ray logs may say why")
+
+    async def _take(self) -> _Actor:
+        """Wait for a free place and return its actor.
+
+        Raises:
+            ServerLostError: no actor is left.
+        """
+        self._begin()
+        while True:
+            if self._failure:
+                raise self._failure
+            free = [actor for actor in self._actors if actor.busy < self._at_once_each]
+            if free:
+                chosen = min(free, key=lambda actor: actor.busy)
+                chosen.busy += 1
+                return chosen
+            await self._changed.wait()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _begin(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            for _ in range(self._count):
+                group.start_soon(self._keep)
+            group.start_soon(self._tell_waiting)
+
+    async def _tell_waiting(self) -> None:
+        await anyio.sleep(_PATIENCE_S)
+        if not self._actors and not self._failure:
+            self._display.say("no actor has started yet: waiting until the cluster has a free core for one")
+
+    async def _keep(self) -> None:
+        """Keep one actor alive, wherever the cluster has room for it."""
+        about = json.loads(await read_resource(self._desk, "about://server"))
+        in_a_row = 0
+        while in_a_row < MOST_DEATHS and not self._failure:
+            actor = await self._start(about)
+            if actor is None:
+                in_a_row += 1
+                await anyio.sleep(_PAUSE_S)
+                continue
+            self._actors.append(actor)
+            self._announce()
+            await actor.lost.wait()
+            in_a_row = 0 if actor.finished else in_a_row + 1
+        self._given_up += 1
+        if self._given_up == self._count:
+            self._fail(
+                ServerLostError(
+                    "every actor died before it had finished a session, and again when it was started anew; their "
+                    "nodes' Ray logs may say why (memory?); the same command goes on from here"
+                )
+            )
+
+    async def _start(self, about: Mapping[str, object]) -> _Actor | None:
+        """Start an actor; None where it died on the way."""
+        kind = ray.remote(SessionActor).options(
+            # A server keeps about one core busy. Calls that wait take none, and one more asks the actor to close.
+            num_cpus=1,
+            max_concurrency=self._at_once_each + 4,
+            scheduling_strategy="SPREAD",
+        )
+        handle: Any = kind.remote(self._plan)
+        try:
+            hello: Hello | ClientError = await handle.open.remote()
+        except RayActorError as error:
+            if "No module named 'magnet_clients'" in str(error):
+                self._fail(
+                    UsageError("a node of the cluster lacks this package: pip install 'magnet-server[ray]' on each")
+                )
+            else:
+                self._display.say(f"an actor died while it started ({_reason(error)})")
+            return None
+        if isinstance(hello, ClientError):
+            self._fail(hello)
+            return None
+        if hello.about != about:
+            self._fail(UsageError(_tell_difference(hello, about)))
+            return None
+        return _Actor(handle, hello.host)
+
+    def _lose(self, actor: _Actor, error: Exception) -> None:
+        if actor.lost.is_set():
+            return
+        actor.lost.set()
+        self._actors.remove(actor)
+        cast(Any, ray).kill(actor.handle)  # its types are partly unknown
+        self._display.say(f"an actor on {actor.host} is lost, others go on with its sessions ({_reason(error)})")
+
+    def _fail(self, error: ClientError) -> None:
+        self._failure = self._failure or error
+        self._announce()
+
+
+async def _write_on(actor: _Actor, wanted: Wanted) -> AsyncGenerator[Seen]:
+    async for reference in actor.handle.write.remote(wanted):
+        step: Seen | ClientError = await reference
+        if isinstance(step, ClientError):
+            raise step
+        yield step
+
+
+async def _close(actor: _Actor) -> None:
+    try:
+        await actor.handle.close.remote()
+    except RayActorError:
+        return
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, RayActorError):
+        return "its server stopped"
+    # Ray tells at length what it cannot know; of its own words only these say more than that the actor is gone.
+    said = str(error).lower()
+    if "out of memory" in said or "oom" in said.split("some common causes")[0]:
+        return "its node ran out of memory"
+    return "its node died" if "node has died" in said or "node died" in said else "its process died"
+
+
+def _tell_difference(hello: Hello, about: Mapping[str, object]) -> str:
+    name = next(name for name in {**about, **hello.about} if about.get(name) != hello.about.get(name))
+    return (
+        f"the server on {hello.host} is not like the one here ({name.replace('_', ' ')} {hello.about.get(name)}, not "
+        f"{about.get(name)}): install the same release on every node, and give each the same prompts"
+    )
+
+
+@asynccontextmanager
+async def open_ray_writers(
+    desk: Client, options: Options, environ: Mapping[str, str], cores: int, display: Display
+) -> AsyncGenerator[RayWriters]:
+    """Give the actors of a run on the cluster that this process has joined."""
+    settings_file = read_settings_file(environ)
+    plan = Plan(
+        arguments=choose_arguments(options),
+        variables=choose_variables(environ, settings_file),
+        settings_file=settings_file,
+        store=choose_store(options, environ),
+        host=socket.gethostname(),
+        out=options.out.absolute(),
+        folder=Path.cwd(),
+    )
+    writers = RayWriters(desk, plan, options.ray_actors or max(1, cores), options.concurrency, display)
+    async with writers.working():
+        yield writers

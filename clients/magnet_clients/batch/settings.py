@@ -1,0 +1,64 @@
+"""What of our own settings concerns servers that are started for a run: their store, and what they need elsewhere."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from magnet_clients.batch.options import Options
+
+_CONFIG_FILE = "magnet.toml"
+_SENT = ("OPENAI_", "MAGNET_", "PG", "OTEL_")
+"""How the variables begin that a server reads; whatever else it needs belongs to the machine that it runs on."""
+
+_KEY_NAME = re.compile(r"""api_key_env["']?\s*[=:]\s*["'](\w+)["']""", re.IGNORECASE)
+
+
+def choose_arguments(options: Options) -> tuple[str, ...]:
+    """Return the command line of the run's servers; their store is none of it."""
+    # Where an actor starts its server, another folder may be the working directory.
+    prompts = options.prompts.absolute() if options.prompts and options.ray else options.prompts
+    given = {"--prompts": prompts and str(prompts), "--prompt-layout": options.prompt_layout}
+    return tuple(part for name, value in given.items() if value for part in (name, value))
+
+
+def choose_store(options: Options, environ: Mapping[str, str]) -> str:
+    """Return the URL of the run's store: the one given, else a PostgreSQL that the settings name, else one in OUT."""
+    if options.store:
+        return options.store
+    named = environ.get("MAGNET_STORE") or _store_in(read_settings_file(environ))
+    return named if is_shared(named) else f"sqlite:///{options.out.absolute() / 'store.db'}"
+
+
+def is_shared(store: str) -> bool:
+    """Tell whether a store is the same one on every machine."""
+    return store.startswith("postgres")
+
+
+def read_settings_file(environ: Mapping[str, str]) -> str:
+    """Return the text of the magnet.toml in force, empty where there is none to be read."""
+    try:
+        # What is wrong with it is for the server to say.
+        return Path(environ.get("MAGNET_CONFIG") or _CONFIG_FILE).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def choose_variables(environ: Mapping[str, str], settings_file: str) -> dict[str, str]:
+    """Return the variables that a server on another machine needs, those among them that hold a key."""
+    texts = (settings_file, *environ.values())
+    keys = {name for text in texts for name in _KEY_NAME.findall(text)}
+    keys |= {value for name, value in environ.items() if name.endswith("API_KEY_ENV")}
+    return {name: value for name, value in environ.items() if is_ours(name) or name in keys}
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a variable is one that a server reads."""
+    return name.startswith(_SENT)
+
+
+def _store_in(settings_file: str) -> str:
+    try:
+        return str(tomllib.loads(settings_file).get("store", ""))
+    except tomllib.TOMLDecodeError:
+        return ""
