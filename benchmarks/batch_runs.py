@@ -86,6 +86,9 @@ def wait_for(look: Callable[[], T | None], process: "subprocess.Popen[bytes] | N
 
 def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if listed.exists():
+        return [int(child) for child in listed.read_text("ascii").split()]
     found = subprocess.run(["ps", "-A", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
     pairs = (line.split() for line in found.splitlines())
     return [int(child) for parent, child in pairs if int(parent) == pid]
@@ -118,6 +121,9 @@ def is_alive(pid: int) -> bool:
 
 def rss_mb(pid: int) -> float:
     """Return the memory of a process now, in MB."""
+    pages = Path(f"/proc/{pid}/statm")
+    if pages.exists():
+        return int(pages.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / _MB
     shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
     return int(shown) * 1024 / _MB
 

@@ -12,16 +12,20 @@ from magnet.llm import Backend, Request
 from magnet.llm.level import Level
 
 LONGEST_QUIET_S = 120.0
+"""The longest that an endpoint is left alone because it asks for it: quotas turn by the minute, and asking is cheap."""
 
 FAULTS_IN_A_ROW = 6
+"""Faults that say that it is down: by chance once in 88,000 calls where 15 % of them fail."""
 
 REFUSALS_IN_A_ROW = 10
 """429s that say that nothing gets through: by chance once in a thousand calls where half of all are refused."""
 
 FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 60.0
+"""The longest wait for the next probe: half a minute is lost on average once it is up, of an outage of minutes."""
+
 LONGEST_REFUSED_S = 8.0
-"""The longest wait for the next probe of one that answers 429: that costs it nothing, and quotas turn by the minute."""
+"""The same for one that answers 429: it is up, and a quota that turns by the minute may not lose half of each."""
 
 _SLOWER = 1 / 8
 _FASTER = 1 / 2
@@ -135,9 +139,10 @@ class Endpoint:
         return True
 
     def note_fault(self, error: ModelError, request: Request, began: float, now: float, *, may_pause: bool) -> bool:
-        """Take a fault, which only pauses growth, until too many in a row say that it is down; tell whether this did.
+        """Take a fault; tell whether it is the one too many in a row that says that it is down.
 
-        A request that makes the server fail each time it is tried again counts once.
+        Of how many calls at once are too many, faults say nothing. A request that makes the server fail each time it is
+        tried counts once.
         """
         self.last_error = error
         if error.retry_after_s:
