@@ -12,8 +12,8 @@ from fake_openai import Answer, Body, FakeOpenAI, failure, serve_fake_openai
 from hypothesis import given
 from hypothesis import strategies as st
 from magnet_clients.batch.notices import Endpoints, EndpointState, Notice, Notices
-from magnet_clients.batch.writing import ENDPOINTS
 from magnet_clients.batch.progress import Part, fit
+from magnet_clients.batch.writing import ENDPOINTS
 from magnet_tools.server import build_server
 from mcp import Client
 from mcp_support import read_json
