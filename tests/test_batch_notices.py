@@ -67,9 +67,10 @@ def until(said: Iterator[str], words: str) -> str:
 def test_an_endpoint_that_goes_down_and_comes_back_is_told_once_each(
     tmp_path: Path, fake: FakeOpenAI, where: str
 ) -> None:
-    write_intakes(tmp_path / "intakes.jsonl", 4)
-    # More than two of the sessions have calls, so that each of two servers has had an answer: else it would not wait.
-    fake.script = FailAfter(2 * CALLS + 4)
+    write_intakes(tmp_path / "intakes.jsonl", 12)
+    # More than half of the sessions have calls, so that each of two servers has had an answer: else it would not wait.
+    # And each has so many sessions left that enough of their calls fail, whatever they were at.
+    fake.script = FailAfter(6 * CALLS + 4)
     environ = endpoint(fake, MAGNET_LLM__RETRIES="9")
     elsewhere = serve_http(tmp_path, **environ) if where == "a server elsewhere" else nullcontext("")
     with elsewhere as url:
@@ -87,7 +88,7 @@ def test_an_endpoint_that_goes_down_and_comes_back_is_told_once_each(
     assert gone.startswith(f"magnet-batch: {fake.base_url} is down since 2")
     assert "; sessions wait for up to 30 min, and it is used again by itself when it answers" in gone
     assert re.fullmatch(rf"magnet-batch: {fake.base_url} answers again after \d+ s\n", back)
-    assert len(set(session_ids(tmp_path / "out"))) == 4
+    assert len(set(session_ids(tmp_path / "out"))) == 12
 
 
 def test_a_long_wait_that_an_endpoint_asks_for_is_told(tmp_path: Path, fake: FakeOpenAI) -> None:
