@@ -11,7 +11,6 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from pathlib import Path
 from typing import Any, cast
 
 from magnet.errors import InputError
@@ -42,11 +41,8 @@ def open_cluster(address: str, cores: int | None) -> Generator[int]:
     Raises:
         InputError: Ray is not installed, or nothing that can be used is at the address.
     """
-    # These are read when Ray is imported. What it counts of its users is theirs to allow.
+    # Read when Ray is imported. What it counts of its users is theirs to allow.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address != LOCAL and _has_token():
-        # As `ray start` does; a cluster that asks for no token does not mind.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -98,12 +94,7 @@ def _check_reachable(address: str) -> None:
         raise _unusable(address, said[-1] if said else f"status {probe.returncode}")
 
 
-def _has_token() -> bool:
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
 def _unusable(address: str, said: str) -> InputError:
     what = "start a local Ray" if address == LOCAL else f"use the Ray cluster at {address}"
-    hint = "; if it asks for a token, have it in ~/.ray/auth_token here too" if "Failed to connect" in said else ""
+    hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if "Failed to connect" in said else ""
     return InputError(f"cannot {what}: {' '.join(said.split())[:300]}{hint}")

@@ -51,7 +51,7 @@ NO_RAY = "raise ImportError('No module named ray')"
 @pytest.fixture
 def fake() -> Generator[FakeOpenAI]:
     """An endpoint that is slow enough for a run to have a middle."""
-    with serve_fake_openai(converse, delay_s=0.1) as server:
+    with serve_fake_openai(converse, delay_s=0.25) as server:
         yield server
 
 
@@ -90,11 +90,15 @@ def started(
 
 
 @contextmanager
-def batch(tmp_path: Path, fake: FakeOpenAI, *arguments: object, **variables: str) -> "Generator[subprocess.Popen[str]]":
-    """Start a batch and give it in its middle."""
+def batch(
+    tmp_path: Path, fake: FakeOpenAI, *arguments: object, cluster: int | None = None, **variables: str
+) -> "Generator[subprocess.Popen[str]]":
+    """Start a batch and give it in its middle, when both actors, of its own or of a cluster's process, are writing."""
     write_intakes(tmp_path / "intakes.jsonl", SESSIONS)
     environ = clean_environ(**endpoint(fake), **variables)
-    with started(command(*arguments), fake, SESSIONS * CALLS // 3, tmp_path, environ) as run:
+    with started(command(*arguments), fake, SESSIONS * CALLS // 4, tmp_path, environ) as run:
+        wait_until(lambda: len(find(cluster or run.pid, "ray::SessionActor.write")) == 2 or run.poll() is not None)
+        assert run.poll() is None
         yield run
 
 
@@ -183,7 +187,7 @@ def test_a_node_that_is_lost_costs_no_session_and_its_calls_are_in_the_store_tha
         assert cluster.stdin
         assert cluster.stdout
         address = cluster.stdout.readline().strip()
-        with batch(tmp_path, fake, *RUN, "--ray", address, MAGNET_STORE=store) as run:
+        with batch(tmp_path, fake, *RUN, "--ray", address, cluster=cluster.pid, MAGNET_STORE=store) as run:
             cluster.stdin.write("\n")
             cluster.stdin.flush()
             _, said = run.communicate(timeout=TIMEOUT_S)

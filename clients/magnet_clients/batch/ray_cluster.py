@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, redirect_stdout
 from io import StringIO
-from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -38,11 +37,8 @@ async def open_cluster(address: str, actors: int | None) -> AsyncGenerator[int]:
     Raises:
         UsageError: Ray is not installed, or nothing that can be used is at the address.
     """
-    # These are read when Ray is imported. What it counts of its users is theirs to allow.
+    # Read when Ray is imported. What it counts of its users is theirs to allow.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address != LOCAL and _has_token():
-        # As `ray start` does; a cluster that asks for no token does not mind.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -100,12 +96,7 @@ def _unreachable(address: str) -> ClientError:
     )
 
 
-def _has_token() -> bool:
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
 def _unusable(address: str, said: str) -> ClientError:
     what = "start a local Ray" if address == LOCAL else f"use the Ray cluster at {address}"
-    hint = "; if it asks for a token, have it in ~/.ray/auth_token here too" if "Failed to connect" in said else ""
+    hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if "Failed to connect" in said else ""
     return UsageError(f"cannot {what}: {' '.join(said.split())[:300]}{hint}")

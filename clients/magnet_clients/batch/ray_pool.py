@@ -118,7 +118,7 @@ class RayWriters:
         """Wait for a free place and return its actor.
 
         Raises:
-            ServerLostError: no actor is left.
+            ClientError: no actor is left.
         """
         self._begin()
         while True:
@@ -164,7 +164,7 @@ class RayWriters:
         self._given_up += 1
         if self._given_up == self._count:
             self._fail(
-                ServerLostError(
+                ClientError(
                     "every actor died before it had finished a session, and again when it was started anew; their "
                     "nodes' Ray logs may say why (memory?); the same command goes on from here"
                 )

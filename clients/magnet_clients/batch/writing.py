@@ -94,7 +94,7 @@ class Writers(Protocol):
 
         Raises:
             ToolFailedError: it cannot be written; others may be.
-            ServerLostError: nobody is left to write any.
+            ClientError: nobody is left to write any.
         """
         ...
 
