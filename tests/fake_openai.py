@@ -89,6 +89,8 @@ class FakeOpenAI:
     origin: str
     script: Script
     delay_s: float = 0.0
+    # Calls after so many wait until this is None again.
+    holds_after: int | None = None
     calls: list[Call] = field(default_factory=list[Call])
     stop: Callable[[], None] = lambda: None
 
@@ -164,6 +166,9 @@ def build_app(fake: FakeOpenAI) -> FastAPI:
     async def answer(request: Request) -> Response:
         body = cast(Body, await request.json())
         fake.calls.append(Call(request.url.path, dict(request.query_params), dict(request.headers), body))
+        number = len(fake.calls)
+        while fake.holds_after is not None and number > fake.holds_after:  # noqa: ASYNC110 another thread lets go
+            await asyncio.sleep(0.02)
         if fake.delay_s:
             await asyncio.sleep(fake.delay_s)
         return await _perform(fake.script(body), request)

@@ -96,9 +96,12 @@ def batch(
     """Start a batch and give it in its middle, when both actors, of its own or of a cluster's process, are writing."""
     write_intakes(tmp_path / "intakes.jsonl", SESSIONS)
     environ = clean_environ(**endpoint(fake), **variables)
-    with started(command(*arguments), fake, SESSIONS * CALLS // 4, tmp_path, environ) as run:
+    # However much later the second of them starts.
+    fake.holds_after = SESSIONS * CALLS // 4
+    with started(command(*arguments), fake, fake.holds_after, tmp_path, environ) as run:
         wait_until(lambda: len(find(cluster or run.pid, "ray::SessionActor.write")) == 2 or run.poll() is not None)
         assert run.poll() is None
+        fake.holds_after = None
         yield run
 
 

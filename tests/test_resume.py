@@ -1,5 +1,6 @@
 """Stopped and started again: a session goes on at the first missing call, and no finished call is made twice."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +178,13 @@ async def test_a_finished_session_made_with_other_prompts_is_not_passed_off_as_t
     assert again.calls == []
     async with open_store(settings.store) as store:
         assert await store.get_session(first.id) == first
+
+
+async def test_two_servers_that_are_given_one_session_at_the_same_moment_make_it_once(settings: Settings) -> None:
+    one, two, wanted = Scripted(), Scripted(), [plan(turns=1, session_id=f"s{number}") for number in range(8)]
+    async with open_stage(settings, one) as here, open_stage(settings, two) as there:
+        begun = [stage.jobs.generate(each) for each in wanted for stage in (here, there)]
+        assert {session.id for session in await asyncio.gather(*begun)} == {each.session_id for each in wanted}
+        for each in wanted:
+            assert (await here.jobs.wait(str(each.session_id), 60)).status == "finished"
+    assert len(one.requests) + len(two.requests) == 8 * (1 + 8)

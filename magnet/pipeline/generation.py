@@ -61,10 +61,8 @@ class Jobs:
         """
         new = new_session(self._studio, wanted, is_generated=True)
         async with self._one_at_a_time(new.id):
-            session = await self._studio.store.find_session(new.id)
-            if session is None:
-                await self._studio.store.create_session(new, opening_messages(new.intake))
-            else:
+            session = await self._studio.store.find_session(new.id) or await self._create(new)
+            if session is not None:
                 _check_same(session, new)
                 if session.status == "finished" and not redo:
                     _check_made_alike(session, new)
@@ -73,6 +71,14 @@ class Jobs:
                     await self._take_up(session, new, redo)
             await self._start(new.id)
         return await self._studio.store.get_session(new.id)
+
+    async def _create(self, new: NewSession) -> SessionRecord | None:
+        """Create a session, and return None; or the one that another process created a moment before."""
+        try:
+            await self._studio.store.create_session(new, opening_messages(new.intake))
+        except SessionRequestError:
+            return await self._studio.store.get_session(new.id)
+        return None
 
     async def start(self, session_id: str) -> bool:
         """Generate a stored session here; False where another process has it."""
