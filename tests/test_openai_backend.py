@@ -246,6 +246,8 @@ async def test_the_text_is_found_wherever_an_endpoint_puts_it(fake: FakeOpenAI, 
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None}, Usage(9, 0, 4)),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {}}, Usage(9, 0, 4)),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}, Usage(9, 8, 4)),
+        # Counted beside the prompt, and an unsigned -1.
+        ({"prompt_tokens": 9, "completion_tokens": -1, "prompt_tokens_details": {"cached_tokens": 80}}, Usage(89, 80)),
     ],
 )
 async def test_tokens_that_are_not_told_count_zero(fake: FakeOpenAI, usage: object, read: Usage) -> None:

@@ -216,6 +216,21 @@ async def test_while_the_only_endpoint_is_down_calls_wait_and_then_go_on(
     assert "sessions wait for up to 30 min, and it is used again by itself" in told[0]
 
 
+async def test_an_endpoint_that_crashes_costs_no_call_however_long_its_answers_take() -> None:
+    async def answer(request: Request) -> Completion:
+        del request
+        if 100.0 <= now() < 400.0:
+            raise UNREACHABLE
+        is_cut_off = now() < 100.0 < now() + 40.0
+        await asyncio.sleep(100.0 - now() if is_cut_off else 40.0)
+        if is_cut_off:
+            raise UNREACHABLE
+        return ANSWER
+
+    backend = retry(pool([Endpoint("http://one/v1", answer, 16)]), 6, random=lambda: 1.0)
+    await ask_all(backend, 200)
+
+
 async def test_patience_ends_in_the_error_that_says_how_to_have_more() -> None:
     served = Served(down(UNREACHABLE, 2, 1e9))
     backend = retry(pool([served.endpoint(ceiling=8)], patience_s=100.0), 6, random=lambda: 1.0)

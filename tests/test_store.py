@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from playing import ADA, call, open_stage, plan, play
@@ -14,8 +15,9 @@ from sqlalchemy import Engine, event
 from magnet.agents import Technique
 from magnet.config import Settings
 from magnet.dialogue import Role
-from magnet.errors import SessionRequestError
+from magnet.errors import SessionRequestError, StoreError
 from magnet.intakes import Attitude
+from magnet.llm import Usage
 from magnet.pipeline.sessions import start_session
 from magnet.records import PlanRecord, SessionSummary, TurnRecord, UtteranceRecord
 from magnet.store.listing import SessionFilter
@@ -181,6 +183,36 @@ async def test_closing_commits_what_still_waits(settings: Settings) -> None:
     await writing
     async with open_store(settings.store) as store:
         assert len(await store.find_calls("s")) == 1
+
+
+async def test_calls_whose_commit_waits_for_that_of_others_are_kept_when_all_is_cancelled(settings: Settings) -> None:
+    appended = asyncio.Event()
+
+    async def work() -> None:
+        async with open_store(settings.store) as store, asyncio.TaskGroup() as group:
+            await store.record_call(call(0))
+            for number in range(1, 12):
+                group.create_task(store.record_call(call(number)))
+                # So that each meets the commit of those before.
+                await asyncio.sleep(0)
+            appended.set()
+
+    working = asyncio.create_task(work())
+    await appended.wait()
+    working.cancel()
+    await asyncio.wait([working])
+    assert working.cancelled()
+    assert await count_calls_beside(settings) == 12
+
+
+async def test_a_number_that_no_database_takes_costs_only_its_own_call(settings: Settings) -> None:
+    odd = call(1)
+    odd = replace(odd, completion=replace(odd.completion, usage=Usage(2**64 - 1)))
+    async with open_store(settings.store) as store:
+        calls = [store.record_call(each) for each in (call(0), odd, call(2))]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
+        assert len(await store.find_calls("s")) == 2
 
 
 async def test_two_programs_may_open_a_new_store_at_once(settings: Settings) -> None:

@@ -68,4 +68,10 @@ def _read_usage(usage: _Usage | None) -> Usage:
     if usage is None:
         return Usage()
     details = usage.prompt_tokens_details
-    return Usage(usage.prompt_tokens or 0, details.cached_tokens or 0 if details else 0, usage.completion_tokens or 0)
+    prompt, cached = _count(usage.prompt_tokens), _count(details.cached_tokens if details else None)
+    # Some count what was cached beside the prompt instead of within it.
+    return Usage(prompt if cached <= prompt else prompt + cached, cached, _count(usage.completion_tokens))
+
+
+def _count(reported: int | None) -> int:
+    return max(0, reported or 0)

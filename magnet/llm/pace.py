@@ -155,12 +155,16 @@ class Endpoint:
         is_same = isinstance(error, EndpointFaultError) and any(request is other for other in self._failed)
         if not is_same:
             self._failed.append(request)
-        if not may_pause or len(self._failed) < FAULTS_IN_A_ROW or not self._is_silent(now):
+        if not may_pause or len(self._failed) < FAULTS_IN_A_ROW or not self._answers_nobody(now):
             # What is counted is only compared with the threshold.
             del self._failed[:-FAULTS_IN_A_ROW]
             return False
         self._go_down(now)
         return True
+
+    def _answers_nobody(self, now: float) -> bool:
+        # Where all that was sent has failed, no answer is outstanding: one that crashed is not waited for.
+        return self.under_way - self.resting <= 1 or self._is_silent(now)
 
     def _is_silent(self, now: float) -> bool:
         # What fails does so at once, so it comes before the answers to the calls that were sent with it.

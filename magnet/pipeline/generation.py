@@ -185,7 +185,7 @@ class Jobs:
                 _log.warning("could not renew claims", extra={"reason": str(error)})
                 continue
             for session_id in running - held:
-                if task := self._tasks.get(session_id):
+                if (task := self._tasks.get(session_id)) and not task.done():
                     self._cancelling.add(session_id)
                     task.cancel()
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What no database takes: half of a surrogate pair, a number of more than 64 bits.
+_UNFIT = UnicodeError | OverflowError
+
 
 @dataclass(frozen=True, slots=True)
 class _Write:
@@ -81,8 +84,10 @@ class Database:
 
         return await self._patience.persist(attempt)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, may_repeat: bool = False) -> T:
         """Run the statements in one transaction of their own and commit it.
+
+        `may_repeat` says that they may run again where they may have been committed before the database went away.
 
         Raises:
             StoreError: the database cannot be opened or written; nothing of this transaction is kept.
@@ -101,7 +106,7 @@ class Database:
             with self._told():
                 return await (await self._open()).write(work_through)
 
-        return await self._patience.persist(attempt, lambda: is_done)
+        return await self._patience.persist(attempt, lambda: is_done and not may_repeat)
 
     async def append(self, statement: Insert, row: Mapping[str, object]) -> None:
         """Insert one row and return when it is committed; rows that wait at the same time share a transaction.
@@ -116,7 +121,7 @@ class Database:
 
     async def commit_groups(self) -> None:
         """Commit waiting rows, group after group, until the database closes; runs as a task beside the work."""
-        while not self._is_closing:
+        while self._waiting or not self._is_closing:
             await self._has_waiting.wait()
             self._has_waiting.clear()
             await self._commit_waiting()
@@ -139,7 +144,8 @@ class Database:
         for write in group:
             by_statement.setdefault(write.statement, []).append(write.row)
         try:
-            await self.write(lambda connection: _insert_all(connection, by_statement))
+            # All of these insert what is not there yet, and nothing else.
+            await self.write(lambda connection: _insert_all(connection, by_statement), may_repeat=True)
         except StoreError as error:
             return error
         return None
@@ -193,14 +199,15 @@ async def open_database(url: str, watch: Watch | None = None) -> AsyncGenerator[
     """
     parse_url(url)
     database = Database(url, watch)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(database.commit_groups())
             try:
                 yield database
-            except Exception as error:
-                # Raised below: a task group would make it one of a group, which no caller knows.
+            except (Exception, asyncio.CancelledError) as error:
+                # Raised below: a task group would make it one of a group, which no caller knows, and when it is
+                # cancelled leave uncommitted what waits for it.
                 failure = error
             finally:
                 database.stop_committing()
@@ -232,8 +239,7 @@ class _ToldAsStoreError:
         return None
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        # UnicodeError: half of a surrogate pair, which no database takes.
-        known = isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | UnicodeError)
+        known = isinstance(error, NoSuchModuleError | SQLAlchemyError | sqlite3.Error | OSError | _UNFIT)
         # What asyncpg raises while it connects comes as it is; importing it to name the type would cost everyone.
         if isinstance(error, Exception) and (known or type(error).__module__.startswith("asyncpg.")):
             raise StoreError(
@@ -243,9 +249,11 @@ class _ToldAsStoreError:
 
 def _is_about_a_row(error: BaseException | None) -> bool:
     """Tell whether one row of several made the write fail, rather than the database."""
-    if isinstance(error, UnicodeError):
+    if isinstance(error, _UNFIT):
         return True
-    return isinstance(error, DBAPIError) and not error.connection_invalidated and "full" not in str(error.orig)
+    if not isinstance(error, DBAPIError) or error.connection_invalidated:
+        return False
+    return not any(sign in str(error.orig) for sign in ("full", "locked", "No space left"))
 
 
 def _explain(error: Exception, url: str) -> str:

@@ -89,7 +89,8 @@ def parse_url(url: str) -> URL:
 
 def hide_password(url: str) -> str:
     """Return the URL as messages may show it."""
-    return make_url(url).render_as_string(hide_password=True)
+    # It may stand among the parameters too.
+    return make_url(url).difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def is_file(url: URL) -> bool:

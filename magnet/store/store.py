@@ -153,7 +153,7 @@ class Store:
             connection.execute(self._insert_message_once, message.row(session_id))
             connection.execute(_end(session_id, "finished", ended_by))
 
-        await self._database.write(work)
+        await self._database.write(work, may_repeat=True)
         self.changes.tell(session_id, message.position + 1)
 
     async def add_message(self, session_id: str, message: StoredMessage, ended_by: Ending | None) -> None:
@@ -187,7 +187,7 @@ class Store:
         def work(connection: Connection) -> None:
             connection.execute(statement)
 
-        await self._database.write(work)
+        await self._database.write(work, may_repeat=True)
         self.changes.tell(session_id)
 
     async def restart(self, new: NewSession, opening: Iterable[StoredMessage]) -> None:

@@ -65,7 +65,7 @@ def _set_up(exporter: "SpanExporter", environ: Mapping[str, str]) -> None:
     own = {"service.version": __version__}
     if not environ.get("OTEL_SERVICE_NAME") and SERVICE_NAME not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         own[SERVICE_NAME] = "magnet-server"
-    # It sends what is left when the process ends.
-    provider = TracerProvider(resource=Resource.create(own))
+    # `flush_spans` sends what is left: its own way to do so would hold the process until the collector answers.
+    provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     set_tracer_provider(provider)

@@ -12,7 +12,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 
@@ -70,8 +71,18 @@ class _Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace the workers that died."""
+        with self._told_of_the_dead():
+            super().keep_subprocess_alive()
+
+    def restart_all(self) -> None:
+        """Replace every worker."""
+        with self._told_of_the_dead():
+            super().restart_all()
+
+    @contextmanager
+    def _told_of_the_dead(self) -> Generator[None]:
         before = {process.pid for process in self.processes}
-        super().keep_subprocess_alive()
+        yield
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid)
 
