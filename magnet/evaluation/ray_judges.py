@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from magnet.concurrency import settle
 from magnet.config import Settings
@@ -27,6 +27,9 @@ from magnet.store.judgements import Judgement, Judgements, Paid
 
 MOST_LOSSES = 5
 """A part whose actor died so often is given up: it may be what kills them."""
+
+_GONE = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError)
+"""What Ray raises where an actor, its node or what it had answered is gone; the last three are no `RayActorError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class _Actors:
             place.busy += 1
             try:
                 return await self._answer_at(place, part, repeats, known, tally)
-            except RayActorError:
+            except _GONE:
                 self._replace(place)
             finally:
                 place.busy -= 1
@@ -184,7 +187,7 @@ class _Actors:
                 await self._judgements.keep(given.judgements, given.paid, given.created_at)
                 lost.judged += len(given.judgements)
                 lost.add_call(given.paid.usage, given.paid.cost_usd, calls=given.paid.calls)
-        except RayActorError:
+        except _GONE:
             # What it had told us of was paid for, and will be found in the store.
             tally.add(lost)
             raise
@@ -200,7 +203,7 @@ class _Actors:
 async def _is_ready(handle: Any) -> bool:  # noqa: ANN401 Ray makes its methods up from the class
     try:
         await handle.open.remote()
-    except RayActorError:
+    except _GONE:
         return False
     return True
 

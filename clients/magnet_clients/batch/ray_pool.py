@@ -12,7 +12,7 @@ import anyio
 import ray
 from anyio.abc import TaskGroup
 from mcp import Client
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display
@@ -27,6 +27,9 @@ MOST_LOSSES = 5
 
 MOST_DEATHS = 3
 """An actor that died so often in a row, without a session that it finished, is not started again."""
+
+_GONE = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError)
+"""What Ray raises where an actor, its node or what it had answered is gone; the last three are no `RayActorError`."""
 
 _PATIENCE_S = 20.0
 _CLOSE_S = 15.0
@@ -87,7 +90,7 @@ class RayWriters:
         told: dict[str, str] = {}
         for actor in tuple(self._actors):
             # That an actor is lost is told by whoever waits there for a session.
-            with suppress(RayActorError):
+            with suppress(*_GONE):
                 text: str | None = await actor.handle.look.remote()
                 if text is not None:
                     told[str(id(actor))] = text
@@ -104,7 +107,7 @@ class RayWriters:
                 async with aclosing(_write_on(actor, wanted)) as steps:
                     async for seen in steps:
                         yield seen
-            except (RayActorError, ServerLostError) as error:
+            except (*_GONE, ServerLostError) as error:
                 self._lose(actor, error)
             else:
                 actor.finished += 1
@@ -181,7 +184,7 @@ class RayWriters:
         handle: Any = kind.remote(self._plan)
         try:
             hello: Hello | ClientError = await handle.open.remote()
-        except RayActorError as error:
+        except _GONE as error:
             if "No module named 'magnet_clients'" in str(error):
                 self._fail(
                     UsageError("a node of the cluster lacks this package: pip install 'magnet-server[ray]' on each")
@@ -221,18 +224,21 @@ async def _write_on(actor: _Actor, wanted: Wanted) -> AsyncGenerator[Seen]:
 async def _close(actor: _Actor) -> None:
     try:
         await actor.handle.close.remote()
-    except RayActorError:
+    except _GONE:
         return
 
 
 def _reason(error: Exception) -> str:
-    if not isinstance(error, RayActorError):
+    if isinstance(error, ServerLostError):
         return "its server stopped"
+    if isinstance(error, OutOfMemoryError):
+        return "its node ran out of memory"
     # Ray tells at length what it cannot know; of its own words only these say more than that the actor is gone.
     said = str(error).lower()
     if "out of memory" in said or "oom" in said.split("some common causes")[0]:
         return "its node ran out of memory"
-    return "its node died" if "node has died" in said or "node died" in said else "its process died"
+    is_node = isinstance(error, NodeDiedError) or "node has died" in said or "node died" in said
+    return "its node died" if is_node else "its process died"
 
 
 def _tell_difference(hello: Hello, about: Mapping[str, object]) -> str:

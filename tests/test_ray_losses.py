@@ -1,0 +1,116 @@
+"""What a run on Ray makes of actors that go in ways which no test can have a real node take: out of memory, with it."""
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import cast
+
+import pytest
+from magnet_clients.batch import ray_pool
+from magnet_clients.batch.progress import Display
+from magnet_clients.batch.ray_actor import Hello, Plan
+from magnet_clients.batch.ray_pool import RayWriters
+from magnet_clients.batch.writing import Seen, SessionState, Wanted
+from mcp import Client
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError
+
+pytestmark = pytest.mark.anyio
+
+USAGE = {"calls": 0, "prompt_tokens": 0, "cached_prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}
+DONE = Seen(SessionState.model_validate({"status": "finished", "exchanges": 1, "usage": USAGE, "error": None}), "{}")
+HELLO = Hello("far", {})
+
+
+@dataclass
+class Method:
+    """A method of an actor, called as Ray has it."""
+
+    remote: Callable[..., object]
+
+
+class Actor:
+    """An actor that starts as it is told to, and writes every session, or raises the same error for each."""
+
+    def __init__(self, start: Hello | Exception, loss: Exception | None = None) -> None:
+        self.start, self.loss = start, loss
+        self.open, self.write, self.close = Method(self._open), Method(self._write), Method(self._close)
+
+    async def _open(self) -> Hello | Exception:
+        return self.start
+
+    async def _close(self) -> None:
+        pass
+
+    async def _write(self, _wanted: Wanted) -> AsyncGenerator[object]:
+        async def give() -> Seen:
+            if self.loss:
+                raise self.loss
+            return DONE
+
+        yield give()
+
+
+@dataclass
+class Kind:
+    """What `ray.remote` makes of the class."""
+
+    actors: Iterator[Actor]
+
+    def options(self, **_options: object) -> "Kind":
+        return self
+
+    def remote(self, _plan: Plan) -> Actor:
+        return next(self.actors)
+
+
+@pytest.fixture
+def said() -> StringIO:
+    """What the run tells."""
+    return StringIO()
+
+
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch, said: StringIO, tmp_path: Path) -> Callable[..., RayWriters]:
+    """Give the writers of a run whose one actor is each of these, in turn."""
+
+    async def read_resource(_desk: Client, _uri: str) -> str:
+        return "{}"
+
+    def kill(_handle: object) -> None:
+        pass
+
+    def make(*actors: Actor) -> RayWriters:
+        kind = Kind(iter(actors))
+
+        def remote(_class: type[object]) -> Kind:
+            return kind
+
+        monkeypatch.setattr(ray_pool.ray, "remote", remote)
+        plan = Plan((), {}, "", "", "here", tmp_path, tmp_path)
+        return RayWriters(cast(Client, None), plan, 1, 1, Display(said))
+
+    monkeypatch.setattr(ray_pool, "read_resource", read_resource)
+    monkeypatch.setattr(ray_pool.ray, "kill", kill)
+    monkeypatch.setattr(ray_pool, "_PAUSE_S", 0.0)
+    return make
+
+
+async def write(writers: RayWriters) -> list[Seen]:
+    async with writers.working():
+        return [seen async for seen in writers.write(Wanted("one", {"intake_id": "i"}, redo=False, wait_s=1))]
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (OutOfMemoryError("a worker was killed"), "its node ran out of memory"),
+        (NodeDiedError("the node is gone"), "its node died"),
+        (ObjectLostError("0" * 56, None, ""), "its process died"),
+    ],
+)
+async def test_a_session_whose_actor_is_lost_with_its_node_or_for_memory_is_written_by_another(
+    writers: Callable[..., RayWriters], said: StringIO, loss: Exception, reason: str
+) -> None:
+    assert await write(writers(Actor(HELLO, loss), Actor(HELLO))) == [DONE]
+    assert f"an actor on far is lost, others go on with its sessions ({reason})" in said.getvalue()
