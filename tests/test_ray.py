@@ -90,19 +90,24 @@ def started(
 
 
 @contextmanager
-def batch(
-    tmp_path: Path, fake: FakeOpenAI, *arguments: object, cluster: int | None = None, **variables: str
-) -> "Generator[subprocess.Popen[str]]":
-    """Start a batch and give it in its middle, when both actors, of its own or of a cluster's process, are writing."""
+def batch(tmp_path: Path, fake: FakeOpenAI, *arguments: object, **variables: str) -> "Generator[subprocess.Popen[str]]":
+    """Start a batch and give it in its middle, when both actors are writing."""
     write_intakes(tmp_path / "intakes.jsonl", SESSIONS)
     environ = clean_environ(**endpoint(fake), **variables)
-    # However much later the second of them starts.
-    fake.holds_after = SESSIONS * CALLS // 4
+    # However much later the second of them starts: of so few calls none can finish a session and begin another.
+    fake.holds_after = CALLS - 1
     with started(command(*arguments), fake, fake.holds_after, tmp_path, environ) as run:
-        wait_until(lambda: len(find(cluster or run.pid, "ray::SessionActor.write")) == 2 or run.poll() is not None)
+        wait_until(lambda: count_begun(tmp_path / "intakes.jsonl", fake) == 2 * EACH or run.poll() is not None)
         assert run.poll() is None
         fake.holds_after = None
         yield run
+
+
+def count_begun(intakes: Path, fake: FakeOpenAI) -> int:
+    """Count the sessions whose clients the model has heard of."""
+    names = [cast(dict[str, str], intake["form"])["name"] for intake in read_lines(intakes)]
+    asked = [json.dumps(call.body, ensure_ascii=False) for call in fake.calls]
+    return sum(any(name in text for text in asked) for name in names)
 
 
 def check_whole(out: Path, fake: FakeOpenAI, *, most_repeated: int) -> None:
@@ -190,7 +195,7 @@ def test_a_node_that_is_lost_costs_no_session_and_its_calls_are_in_the_store_tha
         assert cluster.stdin
         assert cluster.stdout
         address = cluster.stdout.readline().strip()
-        with batch(tmp_path, fake, *RUN, "--ray", address, cluster=cluster.pid, MAGNET_STORE=store) as run:
+        with batch(tmp_path, fake, *RUN, "--ray", address, MAGNET_STORE=store) as run:
             cluster.stdin.write("\n")
             cluster.stdin.flush()
             _, said = run.communicate(timeout=TIMEOUT_S)
