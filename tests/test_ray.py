@@ -258,6 +258,7 @@ def test_without_ray_installed_the_line_names_the_extra(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--ray",), "--ray does not take a Ray Client address (ray://)"),
         (("--ray", "--server", "http://h:1"), "--ray and --server exclude each other"),
         (("--ray", "--servers", "2"), "--ray and --servers exclude each other: --ray-actors says how many"),
         (("--ray", "--max-calls", "9"), "--ray and --max-calls exclude each other"),
@@ -269,7 +270,7 @@ def test_without_ray_installed_the_line_names_the_extra(tmp_path: Path) -> None:
 def test_what_does_not_go_with_ray_is_refused_in_one_line(
     tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
-    run = run_batch("bundled", "-o", "out", *arguments, cwd=tmp_path)
+    run = run_batch("bundled", "-o", "out", *arguments, cwd=tmp_path, environ={"RAY_ADDRESS": "ray://h:1"})
     assert run.returncode == 2
     assert run.stderr.startswith(f"magnet-batch: error: {told}")
     assert run.stderr.count("\n") == 1

@@ -105,6 +105,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {value}; give 1 or more")
     if options.ray_actors is not None and options.ray is None:
         raise InputError("--ray-actors is for --ray")
+    if options.ray is not None and _ray_address(options).startswith("ray://"):
+        raise InputError("--ray does not take a Ray Client address (ray://): run on a node, with --ray auto")
 
 
 def _read_order(options: argparse.Namespace) -> "Order":
