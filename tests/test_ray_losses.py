@@ -1,12 +1,14 @@
 """What a run on Ray makes of actors that go in ways which no test can have a real node take: out of memory, with it."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import cast
 
 import pytest
+from anyio import wait_all_tasks_blocked
 from magnet_clients.batch import ray_pool
 from magnet_clients.batch.progress import Display
 from magnet_clients.batch.ray_actor import Hello, Plan
@@ -15,6 +17,17 @@ from magnet_clients.batch.writing import Seen, SessionState, Wanted
 from magnet_clients.errors import ClientError, UsageError
 from mcp import Client
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError
+
+from magnet.config import Settings
+from magnet.errors import MagnetError
+from magnet.evaluation import ray_judges
+from magnet.evaluation.material import Material
+from magnet.evaluation.parts import Part
+from magnet.evaluation.ray_judges import JudgeActor, Team, open_actors
+from magnet.evaluation.samples import Tally
+from magnet.evaluation.scales import Context
+from magnet.llm.models import Models
+from magnet.store.judgements import Judgements
 
 pytestmark = pytest.mark.anyio
 
@@ -56,12 +69,12 @@ class Actor:
 class Kind:
     """What `ray.remote` makes of the class."""
 
-    actors: Iterator[Actor]
+    actors: Iterator[object]
 
     def options(self, **_options: object) -> "Kind":
         return self
 
-    def remote(self, _plan: Plan) -> Actor:
+    def remote(self, _plan: object) -> object:
         return next(self.actors)
 
 
@@ -144,3 +157,65 @@ async def test_an_actor_that_cannot_be_started_at_first_ends_the_run(writers: Ca
     with pytest.raises(ExceptionGroup) as raised:
         await write(writers(Actor(UsageError("no such model"))))
     assert str(raised.value.exceptions[0]) == "no such model"
+
+
+async def test_a_judge_whose_model_cannot_be_opened_on_a_node_is_told_and_nobody_waits_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_models(_settings: Settings) -> Models:
+        raise RuntimeError("no certificates")
+
+    monkeypatch.setattr(ray_judges, "open_models", open_models)
+    error = await JudgeActor(Team(1, 2, settings, ())).open()
+    assert isinstance(error, MagnetError)
+    assert str(error).endswith("could not open the judge's model: RuntimeError('no certificates')")
+
+
+class JudgeOnNode:
+    """An actor that starts when it is let, and answers for no subject before it is let."""
+
+    def __init__(self) -> None:
+        self.starts, self.answers, self.asked = asyncio.Event(), asyncio.Event(), 0
+        self.open, self.answer = Method(self._open), Method(self._answer)
+
+    async def _open(self) -> None:
+        await self.starts.wait()
+
+    async def _answer(self, *_asked: object) -> AsyncGenerator[object]:
+        async def give() -> ray_judges._Answered:  # pyright: ignore[reportPrivateUsage] it is what an actor gives
+            await self.answers.wait()
+            return ray_judges._Answered({}, Tally())  # pyright: ignore[reportPrivateUsage] as above
+
+        self.asked += 1
+        yield give()
+
+
+async def test_the_actor_that_starts_first_leaves_work_for_those_that_start_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = JudgeOnNode(), JudgeOnNode()
+    kind = Kind(iter((first, second)))
+
+    def remote(_class: type[object]) -> Kind:
+        return kind
+
+    def ignore(_what: object) -> None:
+        pass
+
+    monkeypatch.setattr(ray_judges.ray, "remote", remote)
+    monkeypatch.setattr(ray_judges.ray, "kill", ignore)
+    part = Part("one", cast(Context, None), cast(Material, None), ())
+    team = Team(2, 1, settings, ())
+    async with open_actors(team, ignore, cast(Judgements, None)) as answer, asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(cast(Coroutine[None, None, object], answer(part, 1, {}, Tally())))
+        first.starts.set()
+        await wait_all_tasks_blocked()
+        assert (first.asked, second.asked) == (3, 0)
+        second.starts.set()
+        await wait_all_tasks_blocked()
+        assert (first.asked, second.asked) == (3, 3)
+        second.answers.set()
+        await wait_all_tasks_blocked()
+        assert (first.asked, second.asked) == (3, 5)
+        first.answers.set()

@@ -179,7 +179,7 @@ def _run(
                 from magnet.evaluation.ray_judges import Team, open_actors
 
                 team = Team(options.ray_actors or cores, options.concurrency, settings, order.rubrics)
-                asyncio.run(run(team.actors, partial(open_actors, team)))
+                asyncio.run(run(team.actors, partial(open_actors, team, write_note)))
     return averages, tally
 
 
