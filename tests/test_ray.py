@@ -277,6 +277,21 @@ def test_what_does_not_go_with_ray_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_budget_that_each_actor_would_take_whole_is_refused_in_one_line(tmp_path: Path) -> None:
+    shared = "exclude each other: actors that are started anew cannot share a budget"
+    run = run_batch("bundled", "-o", "out", "--ray", cwd=tmp_path, environ={"MAGNET_MAX_CALLS": "9"})
+    assert (run.returncode, run.stderr) == (2, f"magnet-batch: error: --ray and MAGNET_MAX_CALLS {shared}\n")
+    (tmp_path / "magnet.toml").write_text("max_calls = 9\n", "utf-8")
+    run = run_batch("bundled", "-o", "out", "--ray", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (2, f"magnet-batch: error: --ray and max_calls in magnet.toml {shared}\n")
+    assert not (tmp_path / "out").exists()
+    sessions = write_sessions(tmp_path / "sessions.jsonl", [make_session("one")])
+    run = run_evaluate(sessions, "--ray", cwd=tmp_path, base_url="http://127.0.0.1:9/v1")
+    cure = "unset MAGNET_MAX_CALLS, or max_calls in magnet.toml"
+    assert (run.returncode, run.stderr) == (2, f"magnet: error: --ray and max_calls {shared}; {cure}\n")
+    assert not (tmp_path / "scores.jsonl").exists()
+
+
 def rate(body: Body, _place: int) -> str:
     """Give each question a score of its own, the same whoever asks."""
     return well_formed(body, 1 + hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()[0] % 3)
