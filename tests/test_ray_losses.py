@@ -1,6 +1,8 @@
 """What a run on Ray makes of actors that go in ways which no test can have a real node take: out of memory, with it."""
 
 import asyncio
+import socket
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -11,7 +13,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from magnet_clients.batch import ray_pool
 from magnet_clients.batch.progress import Display
-from magnet_clients.batch.ray_actor import Hello, Plan
+from magnet_clients.batch.ray_actor import Hello, Plan, SessionActor
 from magnet_clients.batch.ray_pool import RayWriters
 from magnet_clients.batch.writing import Seen, SessionState, Wanted
 from magnet_clients.errors import ClientError, UsageError
@@ -157,6 +159,15 @@ async def test_an_actor_that_cannot_be_started_at_first_ends_the_run(writers: Ca
     with pytest.raises(ExceptionGroup) as raised:
         await write(writers(Actor(UsageError("no such model"))))
     assert str(raised.value.exceptions[0]) == "no such model"
+
+
+async def test_an_actor_that_a_full_disk_keeps_from_starting_its_server_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    hello = await SessionActor(Plan((), {}, "", "", "here", tmp_path, tmp_path)).open()
+    assert isinstance(hello, ClientError)
+    assert str(hello).startswith(f"no server on {socket.gethostname()}: [Errno 2] No such file or directory")
 
 
 async def test_a_judge_whose_model_cannot_be_opened_on_a_node_is_told_and_nobody_waits_for_it(
