@@ -90,19 +90,24 @@ def started(
 
 
 @contextmanager
-def batch(
-    tmp_path: Path, fake: FakeOpenAI, *arguments: object, cluster: int | None = None, **variables: str
-) -> "Generator[subprocess.Popen[str]]":
-    """Start a batch and give it in its middle, when both actors, of its own or of a cluster's process, are writing."""
+def batch(tmp_path: Path, fake: FakeOpenAI, *arguments: object, **variables: str) -> "Generator[subprocess.Popen[str]]":
+    """Start a batch and give it in its middle, when both actors are writing."""
     write_intakes(tmp_path / "intakes.jsonl", SESSIONS)
     environ = clean_environ(**endpoint(fake), **variables)
-    # However much later the second of them starts.
-    fake.holds_after = SESSIONS * CALLS // 4
+    # However much later the second of them starts: of so few calls none can finish a session and begin another.
+    fake.holds_after = CALLS - 1
     with started(command(*arguments), fake, fake.holds_after, tmp_path, environ) as run:
-        wait_until(lambda: len(find(cluster or run.pid, "ray::SessionActor.write")) == 2 or run.poll() is not None)
+        wait_until(lambda: count_begun(tmp_path / "intakes.jsonl", fake) == 2 * EACH or run.poll() is not None)
         assert run.poll() is None
         fake.holds_after = None
         yield run
+
+
+def count_begun(intakes: Path, fake: FakeOpenAI) -> int:
+    """Count the sessions whose clients the model has heard of."""
+    names = [cast(dict[str, str], intake["form"])["name"] for intake in read_lines(intakes)]
+    asked = [json.dumps(call.body, ensure_ascii=False) for call in fake.calls]
+    return sum(any(name in text for text in asked) for name in names)
 
 
 def check_whole(out: Path, fake: FakeOpenAI, *, most_repeated: int) -> None:
@@ -190,7 +195,7 @@ def test_a_node_that_is_lost_costs_no_session_and_its_calls_are_in_the_store_tha
         assert cluster.stdin
         assert cluster.stdout
         address = cluster.stdout.readline().strip()
-        with batch(tmp_path, fake, *RUN, "--ray", address, cluster=cluster.pid, MAGNET_STORE=store) as run:
+        with batch(tmp_path, fake, *RUN, "--ray", address, MAGNET_STORE=store) as run:
             cluster.stdin.write("\n")
             cluster.stdin.flush()
             _, said = run.communicate(timeout=TIMEOUT_S)
@@ -253,6 +258,7 @@ def test_without_ray_installed_the_line_names_the_extra(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--ray",), "--ray does not take a Ray Client address (ray://)"),
         (("--ray", "--server", "http://h:1"), "--ray and --server exclude each other"),
         (("--ray", "--servers", "2"), "--ray and --servers exclude each other: --ray-actors says how many"),
         (("--ray", "--max-calls", "9"), "--ray and --max-calls exclude each other"),
@@ -264,11 +270,26 @@ def test_without_ray_installed_the_line_names_the_extra(tmp_path: Path) -> None:
 def test_what_does_not_go_with_ray_is_refused_in_one_line(
     tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
-    run = run_batch("bundled", "-o", "out", *arguments, cwd=tmp_path)
+    run = run_batch("bundled", "-o", "out", *arguments, cwd=tmp_path, environ={"RAY_ADDRESS": "ray://h:1"})
     assert run.returncode == 2
     assert run.stderr.startswith(f"magnet-batch: error: {told}")
     assert run.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_that_each_actor_would_take_whole_is_refused_in_one_line(tmp_path: Path) -> None:
+    shared = "exclude each other: actors that are started anew cannot share a budget"
+    run = run_batch("bundled", "-o", "out", "--ray", cwd=tmp_path, environ={"MAGNET_MAX_CALLS": "9"})
+    assert (run.returncode, run.stderr) == (2, f"magnet-batch: error: --ray and MAGNET_MAX_CALLS {shared}\n")
+    (tmp_path / "magnet.toml").write_text("max_calls = 9\n", "utf-8")
+    run = run_batch("bundled", "-o", "out", "--ray", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (2, f"magnet-batch: error: --ray and max_calls in magnet.toml {shared}\n")
+    assert not (tmp_path / "out").exists()
+    sessions = write_sessions(tmp_path / "sessions.jsonl", [make_session("one")])
+    run = run_evaluate(sessions, "--ray", cwd=tmp_path, base_url="http://127.0.0.1:9/v1")
+    cure = "unset MAGNET_MAX_CALLS, or max_calls in magnet.toml"
+    assert (run.returncode, run.stderr) == (2, f"magnet: error: --ray and max_calls {shared}; {cure}\n")
+    assert not (tmp_path / "scores.jsonl").exists()
 
 
 def rate(body: Body, _place: int) -> str:

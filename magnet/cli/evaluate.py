@@ -72,6 +72,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     _check_numbers(options)
     order = _read_order(options)
     settings = load_settings(store=options.store)
+    _check_budget(options, settings)
     if options.dry_run:
         return _dry_run(options, settings, order)
     check_judge(settings.models["judge"])
@@ -105,6 +106,17 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {value}; give 1 or more")
     if options.ray_actors is not None and options.ray is None:
         raise InputError("--ray-actors is for --ray")
+    if options.ray is not None and _ray_address(options).startswith("ray://"):
+        raise InputError("--ray does not take a Ray Client address (ray://): run on a node, with --ray auto")
+
+
+def _check_budget(options: argparse.Namespace, settings: "Settings") -> None:
+    for name in ("max_calls", "max_cost_usd"):
+        if options.ray is not None and getattr(settings, name) is not None:
+            raise InputError(
+                f"--ray and {name} exclude each other: actors that are started anew cannot share a budget; "
+                f"unset MAGNET_{name.upper()}, or {name} in magnet.toml"
+            )
 
 
 def _read_order(options: argparse.Namespace) -> "Order":
@@ -177,7 +189,7 @@ def _run(
                 from magnet.evaluation.ray_judges import Team, open_actors
 
                 team = Team(options.ray_actors or cores, options.concurrency, settings, order.rubrics)
-                asyncio.run(run(team.actors, partial(open_actors, team)))
+                asyncio.run(run(team.actors, partial(open_actors, team, write_note)))
     return averages, tally
 
 

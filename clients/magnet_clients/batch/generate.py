@@ -126,7 +126,7 @@ async def _generate(batch: Batch, case: Case, session_id: str) -> None:
 
 async def _follow(batch: Batch, case: Case, session_id: str) -> SessionState:
     """Follow the session to its end, and write it down if it is finished."""
-    tally, begun_at = batch.tally, time.monotonic()
+    tally, begun_at = batch.tally, 0.0
     first: SessionState | None = None
     state: SessionState | None = None
     async with aclosing(batch.writers.write(_wanted(batch, case, session_id))) as steps:
@@ -134,7 +134,8 @@ async def _follow(batch: Batch, case: Case, session_id: str) -> SessionState:
             state = seen.state
             spending = state.spending
             if first is None:
-                first = state
+                # Not before: that it waited for an actor to start says nothing of the sessions after it.
+                first, begun_at = state, time.monotonic()
                 tally.brought += spending
             elif spending.calls < tally.running[session_id].calls:
                 # Another server took it up that had nothing of it, and what the one before had paid for is gone.

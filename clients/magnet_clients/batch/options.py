@@ -72,6 +72,9 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
     """Return the options; a usage error ends the program with status 2, as argparse does."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
+    if given.ray == LOCAL:
+        # A job that was submitted to a cluster finds its address there.
+        given.ray = environ.get("RAY_ADDRESS") or LOCAL
     _check_ray(parser, given)
     if given.server and (given.store or given.prompts or given.prompt_layout or given.servers != 1):
         parser.error(
@@ -104,8 +107,7 @@ def parse_options(arguments: Sequence[str] | None, environ: Mapping[str, str]) -
         token=given.token or environ.get("MAGNET_TOKEN") or None,
         max_calls=given.max_calls,
         max_cost_usd=given.max_cost,
-        # A job that was submitted to a cluster finds its address there.
-        ray=given.ray if given.ray != LOCAL else environ.get("RAY_ADDRESS") or LOCAL,
+        ray=given.ray,
         ray_actors=given.ray_actors,
     )
 

@@ -55,7 +55,11 @@ class SessionActor:
         opened: asyncio.Future[Hello | ClientError] = asyncio.get_running_loop().create_future()
         # A connection is closed by the task that opened it, and each call of an actor's method is a task of its own.
         self._serving = asyncio.create_task(self._serve(opened))
-        return await opened
+        await asyncio.wait([opened, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        if opened.done():
+            return opened.result()
+        # The disk of the node is full, say; none but this call would ever tell.
+        return ClientError(f"no server on {socket.gethostname()}: {self._serving.exception()}")
 
     async def write(self, wanted: Wanted) -> AsyncGenerator[Seen | ClientError]:
         """Have a session written and give it as it is seen, last at its end, or the error that it ended with.

@@ -12,7 +12,7 @@ import anyio
 import ray
 from anyio.abc import TaskGroup
 from mcp import Client
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.progress import Display
@@ -27,6 +27,9 @@ MOST_LOSSES = 5
 
 MOST_DEATHS = 3
 """An actor that died so often in a row, without a session that it finished, is not started again."""
+
+_GONE = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError)
+"""What Ray raises where an actor, its node or what it had answered is gone; the last three are no `RayActorError`."""
 
 _PATIENCE_S = 20.0
 _CLOSE_S = 15.0
@@ -54,6 +57,8 @@ class RayWriters:
         self._actors: list[_Actor] = []
         self._changed = anyio.Event()
         self._given_up = 0
+        self._has_begun = False
+        self._last_reason = ""
         self._failure: ClientError | None = None
         self._group: TaskGroup | None = None
 
@@ -87,7 +92,7 @@ class RayWriters:
         told: dict[str, str] = {}
         for actor in tuple(self._actors):
             # That an actor is lost is told by whoever waits there for a session.
-            with suppress(RayActorError):
+            with suppress(*_GONE):
                 text: str | None = await actor.handle.look.remote()
                 if text is not None:
                     told[str(id(actor))] = text
@@ -104,7 +109,7 @@ class RayWriters:
                 async with aclosing(_write_on(actor, wanted)) as steps:
                     async for seen in steps:
                         yield seen
-            except (RayActorError, ServerLostError) as error:
+            except (*_GONE, ServerLostError) as error:
                 self._lose(actor, error)
             else:
                 actor.finished += 1
@@ -154,9 +159,11 @@ class RayWriters:
         while in_a_row < MOST_DEATHS and not self._failure:
             actor = await self._start(about)
             if actor is None:
+                # A database that is away, or a node's full disk, may be well again a little later.
+                await anyio.sleep(_PAUSE_S * 4**in_a_row)
                 in_a_row += 1
-                await anyio.sleep(_PAUSE_S)
                 continue
+            self._has_begun = True
             self._actors.append(actor)
             self._announce()
             await actor.lost.wait()
@@ -165,13 +172,13 @@ class RayWriters:
         if self._given_up == self._count:
             self._fail(
                 ClientError(
-                    "every actor died before it had finished a session, and again when it was started anew; their "
-                    "nodes' Ray logs may say why (memory?); the same command goes on from here"
+                    "every actor died before it had finished a session, and again when it was started anew (the last: "
+                    f"{self._last_reason}); their nodes' Ray logs may say why; the same command goes on from here"
                 )
             )
 
     async def _start(self, about: Mapping[str, object]) -> _Actor | None:
-        """Start an actor; None where it died on the way."""
+        """Start an actor; None where it died on the way, or could not be used."""
         kind = ray.remote(SessionActor).options(
             # A server keeps about one core busy. Calls that wait take none, and one more asks the actor to close.
             num_cpus=1,
@@ -181,21 +188,28 @@ class RayWriters:
         handle: Any = kind.remote(self._plan)
         try:
             hello: Hello | ClientError = await handle.open.remote()
-        except RayActorError as error:
+        except _GONE as error:
             if "No module named 'magnet_clients'" in str(error):
-                self._fail(
+                self._refuse(
                     UsageError("a node of the cluster lacks this package: pip install 'magnet-server[ray]' on each")
                 )
             else:
-                self._display.say(f"an actor died while it started ({_reason(error)})")
+                self._last_reason = _reason(error)
+                self._display.say(f"an actor died while it started ({self._last_reason})")
             return None
-        if isinstance(hello, ClientError):
-            self._fail(hello)
-            return None
-        if hello.about != about:
-            self._fail(UsageError(_tell_difference(hello, about)))
-            return None
-        return _Actor(handle, hello.host)
+        if isinstance(hello, Hello) and hello.about == about:
+            return _Actor(handle, hello.host)
+        cast(Any, ray).kill(handle)  # its types are partly unknown
+        self._refuse(UsageError(_tell_difference(hello, about)) if isinstance(hello, Hello) else hello)
+        return None
+
+    def _refuse(self, error: ClientError) -> None:
+        """End the run if nothing works yet; later, what one node lacks must not end what the others do."""
+        if not self._has_begun:
+            self._fail(error)
+            return
+        self._last_reason = str(error)
+        self._display.say(f"an actor could not be started ({error})")
 
     def _lose(self, actor: _Actor, error: Exception) -> None:
         if actor.lost.is_set():
@@ -203,7 +217,8 @@ class RayWriters:
         actor.lost.set()
         self._actors.remove(actor)
         cast(Any, ray).kill(actor.handle)  # its types are partly unknown
-        self._display.say(f"an actor on {actor.host} is lost, others go on with its sessions ({_reason(error)})")
+        self._last_reason = _reason(error)
+        self._display.say(f"an actor on {actor.host} is lost, others go on with its sessions ({self._last_reason})")
 
     def _fail(self, error: ClientError) -> None:
         self._failure = self._failure or error
@@ -221,18 +236,21 @@ async def _write_on(actor: _Actor, wanted: Wanted) -> AsyncGenerator[Seen]:
 async def _close(actor: _Actor) -> None:
     try:
         await actor.handle.close.remote()
-    except RayActorError:
+    except _GONE:
         return
 
 
 def _reason(error: Exception) -> str:
-    if not isinstance(error, RayActorError):
+    if isinstance(error, ServerLostError):
         return "its server stopped"
+    if isinstance(error, OutOfMemoryError):
+        return "its node ran out of memory"
     # Ray tells at length what it cannot know; of its own words only these say more than that the actor is gone.
     said = str(error).lower()
     if "out of memory" in said or "oom" in said.split("some common causes")[0]:
         return "its node ran out of memory"
-    return "its node died" if "node has died" in said or "node died" in said else "its process died"
+    is_node = isinstance(error, NodeDiedError) or "node has died" in said or "node died" in said
+    return "its node died" if is_node else "its process died"
 
 
 def _tell_difference(hello: Hello, about: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from magnet_clients.batch.generate import Batch, generate_sessions, session_id_o
 from magnet_clients.batch.options import Options
 from magnet_clients.batch.pilot import PILOT, Forecast, choose_cases, forecast, read_tried
 from magnet_clients.batch.progress import Display, Tally
-from magnet_clients.batch.settings import choose_arguments, choose_store
+from magnet_clients.batch.settings import check_budget, choose_arguments, choose_store
 from magnet_clients.batch.writing import Failure, Servers, Writers
 from magnet_clients.connect import reach_server, read_resource, start_server
 from magnet_clients.errors import UsageError
@@ -60,6 +60,7 @@ async def run_batch(options: Options, display: Display, environ: Mapping[str, st
         UsageError: something was given that cannot be used; nothing is written then.
         ClientError: the server is gone, or the disk is full; the same command goes on.
     """
+    check_budget(options, environ)
     folder = Folder(options.out)
     check_readable(options.intakes)
     folder.check_usable()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from magnet_clients.batch.options import Options
+from magnet_clients.errors import UsageError
 
 _CONFIG_FILE = "magnet.toml"
 _SENT = ("OPENAI_", "MAGNET_", "PG", "OTEL_")
@@ -28,6 +29,24 @@ def choose_store(options: Options, environ: Mapping[str, str]) -> str:
         return options.store
     named = environ.get("MAGNET_STORE") or _store_in(read_settings_file(environ))
     return named if is_shared(named) else f"sqlite:///{options.out.absolute() / 'store.db'}"
+
+
+def check_budget(options: Options, environ: Mapping[str, str]) -> None:
+    """Check that no budget is set for a run on Ray, where each actor's server would take it whole.
+
+    Raises:
+        UsageError: one is, and where.
+    """
+    if not options.ray:
+        return
+    table = _read_table(read_settings_file(environ))
+    for key in ("max_calls", "max_cost_usd"):
+        variable = f"MAGNET_{key.upper()}"
+        if environ.get(variable) or key in table:
+            where = variable if environ.get(variable) else f"{key} in {environ.get('MAGNET_CONFIG') or _CONFIG_FILE}"
+            raise UsageError(
+                f"--ray and {where} exclude each other: actors that are started anew cannot share a budget"
+            )
 
 
 def is_shared(store: str) -> bool:
@@ -58,7 +77,11 @@ def is_ours(name: str) -> bool:
 
 
 def _store_in(settings_file: str) -> str:
+    return str(_read_table(settings_file).get("store", ""))
+
+
+def _read_table(settings_file: str) -> Mapping[str, object]:
     try:
-        return str(tomllib.loads(settings_file).get("store", ""))
+        return tomllib.loads(settings_file)
     except tomllib.TOMLDecodeError:
-        return ""
+        return {}
