@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,23 @@ from magnet.intakes import Intake
 TIMEOUT_S = 600.0
 _MB = 1024 * 1024
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """How many calls an endpoint had not answered at a kill, or had answered in the half second before it.
+
+    Both may have to be repeated: a client has to read an answer and to keep it, which on a busy machine takes a while,
+    and may be killed in between.
+    """
+
+    unanswered: int
+    just_answered: int
+
+    @property
+    def total(self) -> int:
+        """Return the most calls that may be repeated."""
+        return self.unanswered + self.just_answered
 
 
 def environ_for(base_url: str, **settings: str) -> dict[str, str]:
@@ -94,20 +112,16 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for parent, child in pairs if int(parent) == pid]
 
 
-def kill_asking(pids: Sequence[int], endpoint: Endpoint) -> int:
-    """Kill processes at once, and return how many calls to their endpoint were under way then.
-
-    Those are what it has not answered, or answered half a second before at most: a client has to read an answer and
-    to keep it, which on a busy machine takes a while, and may be killed in between.
-    """
+def kill_asking(pids: Sequence[int], endpoint: Endpoint) -> UnderWay:
+    """Kill processes at once, and return which calls to their endpoint were under way then."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     # What they had sent may still have to arrive.
     time.sleep(0.05)
-    under_way = sum(endpoint.ask("/under_way").values())
+    asked = endpoint.ask("/under_way")
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    return under_way
+    return UnderWay(asked["unanswered"], asked["just answered"])
 
 
 def is_alive(pid: int) -> bool:

@@ -40,6 +40,10 @@ from magnet.llm.models import open_backend
 from magnet.runtime import open_runtime
 
 TARGET = 2.5
+"""With equal answers and as many exchanges as in the paper."""
+OF_CEILING = 0.95
+"""The share of the ceiling to reach otherwise."""
+TURNS = 20
 SERVERS: Mapping[str, Speed] = {
     "8B model on one GPU": Speed(first_token_s=0.1, prompt_tokens_per_s=10_000, output_tokens_per_s=100),
     "hosted API": Speed(first_token_s=0.5, prompt_tokens_per_s=50_000, output_tokens_per_s=150),
@@ -129,6 +133,8 @@ def _measure(case: tuple[str, str], turns: int) -> Row:
         waiting = both.submit(in_new_process, time_in_turn, servers[0].base_url, turns)
         pipeline_s, ceiling = in_new_process(time_pipeline, servers[1].base_url, turns, speed)
         in_turn_s = waiting.result()
+    # Where no order of the calls can reach the target, the ceiling is what to come near to.
+    wanted = TARGET if answers == "equal" and turns >= TURNS else OF_CEILING * ceiling
     return {
         "server": name,
         "answers": answers,
@@ -137,6 +143,8 @@ def _measure(case: tuple[str, str], turns: int) -> Row:
         "pipeline, s": round(pipeline_s, 2),
         "times faster": round(in_turn_s / pipeline_s, 2),
         "ceiling": round(ceiling, 2),
+        "wanted": round(wanted, 2),
+        "ok": in_turn_s / pipeline_s >= wanted,
     }
 
 
@@ -147,4 +155,4 @@ def _cases() -> Iterable[tuple[str, str]]:
 def run(*, is_quick: bool) -> list[Row]:
     """Measure one session, of the paper's length or a short one; everything waits, so all are measured at once."""
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(partial(_measure, turns=2 if is_quick else 20), _cases()))
+        return list(threads.map(partial(_measure, turns=2 if is_quick else TURNS), _cases()))

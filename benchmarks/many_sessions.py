@@ -1,7 +1,8 @@
 """1 to 500 sessions at once in one process: calls a second, and the most memory that process ever held.
 
 Calls take about 0.2 s, so that the sessions wait for their model as they do in earnest, all of them at once. The last
-row has the store on PostgreSQL, where one answers.
+row has the store on PostgreSQL, where one answers. The process is the engine alone, as in a
+program that imports it: no MCP, no HTTP server; `soak` measures a whole `magnet-server`.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ async def _measure(base_url: str, sessions: int, turns: int, *, is_on_postgres: 
         runtime = await stack.enter_async_context(open_runtime(settings))
         with stopwatch() as watch:
             finished = await run_sessions(runtime, sessions, turns)
+    peak_mb = peak_rss_mb()
     return {
         "sessions": sessions,
         "store": "PostgreSQL" if is_on_postgres else "SQLite",
@@ -44,7 +46,8 @@ async def _measure(base_url: str, sessions: int, turns: int, *, is_on_postgres: 
         "seconds": round(watch.wall_s, 2),
         "calls/s": round(sessions * (8 * turns + 1) / watch.wall_s, 1),
         "CPU s": round(watch.cpu_s, 2),
-        "peak RSS, MB": round(peak_rss_mb(), 1),
+        "peak RSS, MB": round(peak_mb, 1),
+        "ok": finished == sessions and peak_mb <= TARGET_MB,
     }
 
 

@@ -16,10 +16,11 @@ from magnet.records import SessionRecord, UsageRecord
 from magnet.runtime import open_runtime
 
 TARGET = 0.6
+TURNS = 20
 CACHES: Mapping[str, tuple[Mapping[str, float], Sequence[int]]] = {
-    "when scheduled": ({}, (4, 10, 20)),
+    "when scheduled": ({}, (4, 10, TURNS)),
     # Here it matters that the six calls of a turn are under way together, so each takes a moment.
-    "when computed": ({"cache_computed": True, "first_token": 0.02}, (20,)),
+    "when computed": ({"cache_computed": True, "first_token": 0.02}, (TURNS,)),
 }
 """When a block counts as cached → what the server is told, and the exchanges of a session."""
 
@@ -61,6 +62,13 @@ def measure(base_url: str, sessions: int, turns: int) -> list[Row]:
     return rows
 
 
+def _meets_target(cache: str, row: Row) -> bool | None:
+    """Tell whether a row meets the target; None where there is none for it."""
+    if (cache, row["layout"], row["exchanges"]) != ("when scheduled", "shared", TURNS):
+        return None
+    return float(str(row["of default"])) <= TARGET
+
+
 def _mean(usages: list[UsageRecord], name: str) -> float:
     return sum(getattr(usage, name) for usage in usages) / len(usages)
 
@@ -72,5 +80,5 @@ def run(*, is_quick: bool) -> list[Row]:
         with simulated_server(published_lengths=True, **options) as server:
             for turns in (2,) if is_quick else lengths:
                 found = in_new_process(measure, server.base_url, 2 if is_quick else 6, turns)
-                rows += [{"cache": cache, **row} for row in found]
+                rows += [{"cache": cache, **row, "ok": _meets_target(cache, row)} for row in found]
     return rows

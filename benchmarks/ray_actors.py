@@ -16,11 +16,13 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
-from support import Endpoint, Row, scratch_folder, simulated_server
+from support import Endpoint, Row, UnavailableError, scratch_folder, simulated_server
 
 TARGET = 1.6
+WAITS = "waits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,16 @@ def _compare(load: Load) -> list[Row]:
             with scratch_folder() as folder:
                 rows.append(_write(server, load, actors, folder))
     one, two = (float(str(row["sessions/s"])) for row in rows)
-    return [{**row, "of one actor": round(value / one, 2)} for row, value in zip(rows, (one, two), strict=True)]
+    # Where an actor computes, the cores decide, so no target is set.
+    met = two / one >= TARGET if load.name == WAITS else None
+    return [{**rows[0], "of one actor": 1.0, "ok": None}, {**rows[1], "of one actor": round(two / one, 2), "ok": met}]
 
 
 def run(*, is_quick: bool) -> list[Row]:
     """Measure one actor and then two, for each load."""
+    if find_spec("ray") is None:
+        raise UnavailableError("needs Ray: pip install '.[ray]'")
     speed = {"first_token": 0.1, "prompt_rate": 20_000, "output_rate": 400}
-    waits = Load("waits", 4, 3, 16 if is_quick else 64, speed)
+    waits = Load(WAITS, 4, 3, 16 if is_quick else 64, speed)
     computes = Load("computes", 16, 3, 32 if is_quick else 78, {})
     return [row for load in (waits, computes) for row in _compare(load)]

@@ -12,6 +12,7 @@ import sys
 import time
 from subprocess import DEVNULL
 
+from batch_runs import environ_for
 from support import ROOT, Endpoint, Row, scratch_folder, simulated_server
 
 SESSIONS = 78
@@ -21,15 +22,17 @@ DELAYS = {"at once": 0.0, "0.5 s": 0.5}
 def _time_batch(server: Endpoint, servers: int, turns: int) -> float:
     """Return the calls a second of one run of the command."""
     calls = SESSIONS * (8 * turns + 1)
-    environ = {**os.environ, "OPENAI_BASE_URL": server.base_url, "MAGNET_LLM__MODEL": "simulated"}
     # Each server keeps to a limit of its own, which would else be what two of them double.
-    environ.update({"OPENAI_API_KEY": "none", "MAGNET_LLM__CONCURRENCY": "512"})
+    environ = environ_for(server.base_url, MAGNET_LLM__CONCURRENCY="512")
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(str(ROOT / name) for name in ("server", "tools", "clients"))])
     server.reset()
     with scratch_folder() as folder:
         options = ["--turns", turns, "--min-turns", turns, "--concurrency", SESSIONS, "--servers", servers]
         command = [sys.executable, "-m", "magnet_clients.batch.main", "bundled", "-o", folder / "out", *options]
-        with subprocess.Popen([str(part) for part in command], env=environ, stdout=DEVNULL, stderr=DEVNULL) as batch:
+        # In the folder, so that no magnet.toml is in force.
+        with subprocess.Popen(
+            list(map(str, command)), cwd=folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+        ) as batch:
             began = None
             while (answered := server.ask("/stats")["answered"]) < calls:
                 if batch.poll() is not None:

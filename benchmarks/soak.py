@@ -1,4 +1,7 @@
-"""Thousands of short sessions through one server process: what it holds at the end against what it held early on."""
+"""Thousands of short sessions through one server process: what it holds at the end against what it held early on.
+
+Both are taken while as many sessions are under way; the end is also taken after the last of them, and the larger holds.
+"""
 
 import time
 from pathlib import Path
@@ -22,13 +25,13 @@ TARGET = 0.1
 
 
 def measure(sessions: int, early: int) -> Row:
-    """Return what became of the sessions, and the server's memory after the first of them and after all."""
+    """Return what became of the sessions, and the server's memory after the first of them and at the end."""
     with simulated_server(first_token=0.02) as endpoint, scratch_folder() as folder:
         write_intakes(folder / "intakes.jsonl", sessions)
         environ = environ_for(endpoint.base_url, MAGNET_STORE=f"sqlite:///{folder / 'magnet.db'}")
         with http_server(folder, environ) as (server, url):
             began = time.perf_counter()
-            early_mb, end_mb = _run(folder, environ, (server.pid, url), early)
+            early_mb, end_mb = _run(folder, environ, (server.pid, url), sessions, early)
             seconds = time.perf_counter() - began
         row = describe_sessions(read_sessions(folder / "out"), sessions, 1)
     return {
@@ -41,14 +44,19 @@ def measure(sessions: int, early: int) -> Row:
     }
 
 
-def _run(folder: Path, environ: dict[str, str], server: tuple[int, str], early: int) -> tuple[float, float]:
+def _run(
+    folder: Path, environ: dict[str, str], server: tuple[int, str], sessions: int, early: int
+) -> tuple[float, float]:
     pid, url = server
     arguments = ("intakes.jsonl", "-o", "out", "--turns", 1, "--concurrency", CONCURRENCY, "--server", url)
     with running("magnet_clients.batch", arguments, folder, environ) as batch:
         wait_for(lambda: count_lines(folder / "out" / "sessions.jsonl") >= early, batch)
         early_mb = rss_mb(pid)
+        # Early on as many sessions were under way as are now; after the last of them, none is.
+        wait_for(lambda: count_lines(folder / "out" / "sessions.jsonl") >= sessions - CONCURRENCY, batch)
+        end_mb = rss_mb(pid)
         batch.wait()
-    return early_mb, rss_mb(pid)
+    return early_mb, max(end_mb, rss_mb(pid))
 
 
 def run(*, is_quick: bool) -> list[Row]:

@@ -220,6 +220,8 @@ def print_table(rows: list[Row]) -> None:
 
 def format_cell(value: object) -> str:
     """Return a value as a table shows it."""
+    if value is None:
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,.2f}" if isinstance(value, float) else str(value)

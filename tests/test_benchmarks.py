@@ -23,10 +23,12 @@ def test_a_benchmark_takes_the_place_of_its_last_run_and_the_others_stay(tmp_pat
     kept = tmp_path / "kept.json"
     machine = {"cores": 2}
     other = {
-        "date": "2026-01-01", "load at the start": 0, "quick": False, "seconds": 1, "target": None,
-        "machine": machine, "rows": [{"speed": 1.5}],
+        "date": "2026-01-01", "load at the start": 0, "quick": False, "seconds": 1, "target": "speed 2",
+        "machine": machine, "rows": [{"speed": 1.5, "ok": False}],
     }  # fmt: skip
-    kept.write_text(json.dumps({"tool_calls": other, "resume": {**other, "rows": [{"speed": 99.0}]}}), "utf-8")
+    kept.write_text(
+        json.dumps({"tool_calls": other, "resume": {**other, "rows": [{"speed": 99.0, "ok": False}]}}), "utf-8"
+    )
     done = run_benchmarks("--quick", "--only", "resume", "--json", kept)
     assert done.returncode == 0, done.stderr
     results = json.loads(kept.read_text("utf-8"))
@@ -34,10 +36,10 @@ def test_a_benchmark_takes_the_place_of_its_last_run_and_the_others_stay(tmp_pat
     assert results["tool_calls"] == other
     [row] = results["resume"]["rows"]
     assert row["ok"]
-    assert row["asked twice"] <= row["under way at the stop"]
+    assert row["asked twice"] <= row["under way at the stop"] < row["asked before the stop"] / 2
     page = (tmp_path / "README.md").read_text("utf-8")
     assert "## resume\n\nTarget: asked twice" in page
-    assert "| speed |\n| --- |\n| 1.50 |" in page
+    assert "Target: speed 2. **Missed.**\n\n| speed | ok |\n| --- | --- |\n| 1.50 | no |" in page
     assert "99" not in page.split("## tool_calls")[1]
 
 
