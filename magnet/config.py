@@ -63,9 +63,7 @@ class ModelTable(_Table):
     timeout_s: float | None = Field(default=None, gt=0)
     concurrency: int | None = Field(default=None, ge=1, description="Calls at once to each endpoint, at most")
     retries: int | None = Field(default=None, ge=0, description="Tries after the first, for faults that pass")
-    patience_s: float | None = Field(
-        default=None, ge=0, description="How long calls wait for endpoints that are down or answer 429"
-    )
+    patience_s: float | None = Field(default=None, ge=0, description="Longest wait for one that is down or answers 429")
     price: Price | None = None
 
     @field_validator("api_key_env")
