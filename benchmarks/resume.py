@@ -27,7 +27,7 @@ async def _write(base_url: str, folder: Path, sessions: int, turns: int, stop_af
         with stopwatch() as watch:
             running = asyncio.ensure_future(run_sessions(runtime, sessions, turns))
             # The count is the server's, so it can only be asked for.
-            while stop_after and (await asyncio.to_thread(server.ask, "/stats"))["answered"] < stop_after:  # noqa: ASYNC110
+            while stop_after and (await asyncio.to_thread(server.ask, "/stats"))["answered"] < stop_after:  # noqa: ASYNC110 another process counts
                 await asyncio.sleep(0.02)
             if stop_after:
                 under_way = sum((await asyncio.to_thread(server.ask, "/under_way")).values())

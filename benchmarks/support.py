@@ -164,7 +164,7 @@ async def send_bare(base_url: str, requests: list[Request], concurrency: int) ->
             for request in left:
                 await client.chat.completions.create(
                     model=request.model,
-                    messages=[{"role": m.role, "content": m.content} for m in request.messages],  # type: ignore[misc]
+                    messages=[{"role": m.role, "content": m.content} for m in request.messages],  # type: ignore[misc] its roles are literals
                     temperature=request.temperature,
                     max_tokens=request.max_tokens,
                     seed=request.seed,
